@@ -1,0 +1,54 @@
+# Gatehouse: `make demo` shows it, `make test` proves it. Run as root (packages and namespaces need it).
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: help setup packages demo test unit netns bench check lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: packages $(VENV)/.installed ## install what everything below needs
+
+# apt runs only when a package is missing, so a second run is instant and works offline
+packages:
+	@missing=$$(for name in $$(sed 's/#.*//' packages.txt); do \
+	    dpkg-query -W -f '$${db:Status-Status}\n' $$name 2>/dev/null | grep -qx installed || echo $$name; done); \
+	if [ -n "$$missing" ]; then \
+	    echo "installing:" $$missing; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## two tenants' networks served end to end, each service used by a real client
+	$(BIN)/gatehouse demo $(DEMO_ARGS)
+
+test: setup check unit netns ## everything CI runs
+
+unit: $(VENV)/.installed ## fast tests, no processes
+	$(BIN)/python -m pytest tests/unit -n auto $(PYTEST_ARGS)
+
+netns: setup ## real daemons and clients in network namespaces
+	$(BIN)/python -m pytest tests/netns $(PYTEST_ARGS)
+
+check: $(VENV)/.installed ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## speed table with ratios; JSON under tests/bench/results/
+	$(BIN)/python -m tests.bench
+
+lock: ## pin every dependency with hashes (needs uv)
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	    --group dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,119 @@
+"""What the control plane asks of a hypervisor: segments (layer-2 networks), appliances and guests.
+
+Every call is idempotent: asked for what is already so, it does nothing. Errors are HypervisorError.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from appliance.errors import GatehouseError
+
+Power = Literal["running", "stopped", "absent"]
+
+
+class HypervisorError(GatehouseError):
+    """The hypervisor could not do it; the message says what to do next."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A layer-2 network: ``control``, ``public-<range id>`` or ``guest-<network id>``."""
+
+    name: str
+    mtu: int = 1500
+
+
+@dataclass(frozen=True)
+class Nic:
+    """One NIC of an instance, in the order the instance sees them (eth0, eth1, ...)."""
+
+    mac: str
+    segment: str
+
+
+@dataclass(frozen=True)
+class ApplianceSpec:
+    """An appliance to run. ``identity`` holds the files of its identity directory, name -> content (secret)."""
+
+    id: str
+    hostname: str
+    nics: tuple[Nic, ...]
+    identity: Mapping[str, bytes] = field(repr=False)
+    cpus: int = 1
+    memory_mb: int = 256
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """A guest to run from a template known to the hypervisor."""
+
+    id: str
+    hostname: str
+    nics: tuple[Nic, ...]
+    template: str
+    cpus: int = 1
+    memory_mb: int = 512
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What the hypervisor knows of one appliance or guest."""
+
+    id: str
+    kind: Literal["appliance", "guest"]
+    power: Power
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """Capacity of one hypervisor host."""
+
+    name: str
+    hypervisor: str
+    cpus: int
+    memory_bytes: int
+
+
+class Hypervisor(Protocol):
+    """One kind of hypervisor. Calls may block for seconds: run them off the event loop."""
+
+    #: as listHypervisors shows it
+    name: str
+
+    def open(self) -> None:
+        """Make ready: adopt what runs, remove what a crash left half made."""
+
+    def ensure_segment(self, segment: Segment) -> None: ...
+
+    def remove_segment(self, name: str) -> None: ...
+
+    def start_appliance(self, spec: ApplianceSpec) -> None:
+        """Start it; returns when its agent process was started, not when it answers."""
+
+    def start_guest(self, spec: GuestSpec) -> None: ...
+
+    def stop(self, instance_id: str, *, force: bool = False) -> None:
+        """Ask it to stop, then force after a grace period (at once with ``force``). State on disk stays."""
+
+    def destroy(self, instance_id: str) -> None:
+        """Stop it and remove everything that it had."""
+
+    def attach_nic(self, instance_id: str, nic: Nic) -> None: ...
+
+    def detach_nic(self, instance_id: str, mac: str) -> None: ...
+
+    def instances(self) -> list[Instance]: ...
+
+    def power(self, instance_id: str) -> Power: ...
+
+    def connect(self, address: str, port: int, timeout: float) -> socket.socket:
+        """A TCP connection from the control network to an appliance's agent."""
+
+    def exec(self, instance_id: str, argv: Sequence[str]) -> int:
+        """Run a command inside an instance on the caller's terminal; its exit status. Not on every hypervisor."""
+
+    def facts(self) -> HostFacts: ...
