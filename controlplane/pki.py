@@ -1,0 +1,185 @@
+"""The control plane's own certificate authority: short certificates for appliances, and one for itself.
+
+Nothing is revoked by list: an appliance that is gone is simply not renewed, and its certificate ends within days.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+#: name in the control plane's certificate; agents serve nobody else
+CONTROL_PLANE = "control-plane"
+
+AUTHORITY_LIFE = timedelta(days=3650)
+LIFE = timedelta(days=7)
+#: certificates count from a little before they are made, so that clocks need not agree to the second
+SKEW = timedelta(hours=1)
+
+#: OpenSSL's X509_V_FLAG_NO_CHECK_TIME (x509_vfy.h), which the ssl module has no name for
+_NO_CHECK_TIME = 0x200000
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A certificate and its private key, both PEM."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+
+
+def due(certificate: x509.Certificate) -> bool:
+    """Whether less than half of the certificate's life is left, so that it is time for the next one."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return datetime.now(UTC) > begin + (end - begin) / 2
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` (mode 0600) so that a crash leaves the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _builder(
+    subject: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey, life: timedelta
+) -> x509.CertificateBuilder:
+    moment = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(moment - SKEW)
+        .not_valid_after(moment + life)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+class Authority:
+    """The CA of one control plane. Keys are EC P-256, signatures ECDSA with SHA-256."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the authority kept in ``directory``, or create it there (mode 0700, files 0600)."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._own_path = directory / "control-plane.pem"
+        path = directory / "authority.pem"
+        if not path.exists():
+            self._create(path)
+        # key and certificate are one file, so that a crash cannot leave one without the other
+        content = path.read_bytes()
+        key = serialization.load_pem_private_key(content, None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{path} does not hold an elliptic-curve key; restore it from a backup")
+        self._key = key
+        self._certificate = x509.load_pem_x509_certificate(content)
+
+    @staticmethod
+    def _create(path: Path) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Gatehouse authority")])
+        certificate = (
+            _builder("Gatehouse authority", name, key.public_key(), AUTHORITY_LIFE)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(sign_certificates=True), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        write_private(path, _key_pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
+
+    @property
+    def certificate(self) -> bytes:
+        """The CA certificate (PEM): what appliances and the control plane trust."""
+        return self._certificate.public_bytes(serialization.Encoding.PEM)
+
+    def _sign(
+        self, name: str, key: ec.EllipticCurvePublicKey, purpose: x509.ObjectIdentifier, uri: str, life: timedelta
+    ) -> bytes:
+        names = x509.SubjectAlternativeName([x509.DNSName(name), x509.UniformResourceIdentifier(uri)])
+        certificate = (
+            _builder(name, self._certificate.subject, key, life)
+            .add_extension(names, critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(sign_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM)
+
+    def issue(self, appliance_id: str, role: str, life: timedelta = LIFE) -> Credentials:
+        """A server certificate for an appliance with a new key. Subject alternative names: its id and role."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        return Credentials(self._certify(appliance_id, role, key.public_key(), life), _key_pem(key))
+
+    def renew(self, appliance_id: str, role: str, current: x509.Certificate, life: timedelta = LIFE) -> bytes:
+        """The next certificate (PEM) for the key that ``current`` is for: no private key travels."""
+        key = current.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ValueError(
+                f"the certificate of {appliance_id} is not for an elliptic-curve key; rebuild the appliance"
+            )
+        return self._certify(appliance_id, role, key, life)
+
+    def _certify(self, appliance_id: str, role: str, key: ec.EllipticCurvePublicKey, life: timedelta) -> bytes:
+        if appliance_id == CONTROL_PLANE:
+            raise ValueError(f"no appliance can have the id {CONTROL_PLANE}")
+        # server use only: with this certificate an appliance cannot open another appliance's agent
+        uri = f"gatehouse:{role}:{appliance_id}"
+        return self._sign(appliance_id, key, ExtendedKeyUsageOID.SERVER_AUTH, uri, life)
+
+    def client_context(self, *, check_time: bool = True) -> ssl.SSLContext:
+        """TLS settings for calls to agents: our certificate, and trust in this authority alone.
+
+        The certificate is renewed here when it is due. Without ``check_time`` an agent's certificate may have ended:
+        only good for giving it the next one, when the control plane was away for longer than a certificate lives.
+        """
+        own = self._own_path
+        if not own.exists() or due(x509.load_pem_x509_certificate(own.read_bytes())):
+            key = ec.generate_private_key(ec.SECP256R1())
+            uri = f"gatehouse:{CONTROL_PLANE}"
+            certificate = self._sign(CONTROL_PLANE, key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, uri, LIFE)
+            write_private(own, _key_pem(key) + certificate)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_verify_locations(cadata=self.certificate.decode())
+        context.load_cert_chain(own)
+        if not check_time:
+            context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+        return context
+
+
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
