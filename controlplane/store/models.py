@@ -413,8 +413,10 @@ class FirewallRule(Entity):
     )
     public_ip: Mapped[PublicIp | None] = relationship()
     __table_args__ = (
-        Index("ix_firewall_rule_network", "network_id", "traffic_type"),
-        Index("ix_firewall_rule_ip_port", "public_ip_id", "protocol", "start_port"),
+        # with end_port, so that the search for overlapping rules reads nothing but the index
+        Index("ix_firewall_rule_network_port", "network_id", "traffic_type", "protocol", "start_port", "end_port"),
+        Index("ix_firewall_rule_ip_port", "public_ip_id", "protocol", "start_port", "end_port"),
+        Index("ix_firewall_rule_forward", "port_forwarding_rule_id"),
     )
 
 
