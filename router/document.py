@@ -5,16 +5,19 @@ Rules that concern one section are in that section's model; here are the ones be
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from pydantic import model_validator
 
 from appliance.schema.envelope import Document
+from appliance.schema.problems import Place, Problem, refuse
 from appliance.schema.types import Frozen, Hostname
 from router.services.accounting.model import Accounting
 from router.services.dhcp.model import Dhcp
-from router.services.firewall.model import Firewall
+from router.services.firewall.model import Firewall, IngressRule
 from router.services.interfaces.model import Interfaces
 from router.services.metadata.model import Metadata
-from router.services.nat.model import Nat
+from router.services.nat.model import Nat, PortForward, SourceNat, StaticNat
 from router.services.password.model import Passwords
 
 
@@ -32,38 +35,49 @@ class RouterState(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> RouterState:
-        guests = {nic.name: nic for nic in self.interfaces.of_role("guest")}
-        public = set(self.interfaces.public_addresses())
-
-        def need_guest(field: str, name: str) -> None:
-            if name not in guests:
-                raise ValueError(f"{field}: {name} is not a guest interface of this router")
-
-        for network in self.dhcp.networks if self.dhcp else ():
-            need_guest("dhcp.networks", network.interface)
-            if network.gateway not in [address.ip for address in guests[network.interface].addresses]:
-                raise ValueError(f"dhcp.networks: gateway {network.gateway} is not on {network.interface}")
-        if self.nat:
-            for source in self.nat.source:
-                need_guest("nat.source", source.interface)
-            used = {(nat.address, "nat.static") for nat in self.nat.static}
-            used |= {(nat.address, "nat.source") for nat in self.nat.source}
-            used |= {(nat.address, "nat.forwards") for nat in self.nat.forwards}
-            for address, field in sorted(used, key=str):
-                if address not in public:
-                    raise ValueError(f"{field}: {address} is not an address of a public interface")
-        if self.firewall:
-            for default in self.firewall.egress_defaults:
-                need_guest("firewall.egress_defaults", default.interface)
-            for unknown in {rule.address for rule in self.firewall.ingress} - public:
-                raise ValueError(f"firewall.ingress: {unknown} is not an address of a public interface")
-        for section, names in (
-            ("metadata.interfaces", self.metadata.interfaces if self.metadata else ()),
-            ("passwords.interfaces", self.passwords.interfaces if self.passwords else ()),
-        ):
-            for name in names:
-                need_guest(section, name)
+        refuse(self._problems())
         return self
+
+    def _problems(self) -> Iterator[Problem]:
+        guests = {nic.name: nic for nic in self.interfaces.of_role("guest")}
+        for place, name in self._guest_interfaces():
+            if name not in guests:
+                yield place, f"{name} is not a guest interface of this router"
+        for index, network in enumerate(self.dhcp.networks if self.dhcp else ()):
+            nic = guests.get(network.interface)
+            if nic and network.gateway not in [address.ip for address in nic.addresses]:
+                yield ("dhcp", "networks", index, "gateway"), f"{network.gateway} is not on {network.interface}"
+        # integers, because the lists of rules are long and hashing IPv4Address is slow
+        public = {int(address) for address in self.interfaces.public_addresses()}
+        for where, entries in self._public_users():
+            for index, entry in enumerate(entries):
+                if int(entry.address) not in public:
+                    yield (*where, index, "address"), f"{entry.address} is not an address of a public interface"
+
+    def _guest_interfaces(self) -> Iterator[tuple[Place, str]]:
+        """Every field that must name a guest interface."""
+        if self.dhcp:
+            yield from (
+                (("dhcp", "networks", i, "interface"), net.interface) for i, net in enumerate(self.dhcp.networks)
+            )
+        if self.nat:
+            yield from ((("nat", "source", i, "interface"), nat.interface) for i, nat in enumerate(self.nat.source))
+        if self.firewall:
+            for i, default in enumerate(self.firewall.egress_defaults):
+                yield ("firewall", "egress_defaults", i, "interface"), default.interface
+        if self.metadata:
+            yield from ((("metadata", "interfaces", i), name) for i, name in enumerate(self.metadata.interfaces))
+        if self.passwords:
+            yield from ((("passwords", "interfaces", i), name) for i, name in enumerate(self.passwords.interfaces))
+
+    def _public_users(self) -> Iterator[tuple[Place, Sequence[SourceNat | StaticNat | PortForward | IngressRule]]]:
+        """Every list whose entries stand for a public address of this router."""
+        if self.nat:
+            yield ("nat", "source"), self.nat.source
+            yield ("nat", "static"), self.nat.static
+            yield ("nat", "forwards"), self.nat.forwards
+        if self.firewall:
+            yield ("firewall", "ingress"), self.firewall.ingress
 
 
 RouterDocument = Document[RouterState]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import marshal
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -21,27 +22,35 @@ from pydantic import (
 )
 
 __all__ = [
+    "Address",
     "Domain",
+    "Flag",
     "Frozen",
     "Hostname",
     "IPv4Address",
     "IPv4Interface",
     "IPv4Network",
+    "Integer",
+    "InterfaceAddress",
     "InterfaceName",
     "MacAddress",
     "Memo",
+    "Mtu",
+    "Network",
     "Port",
     "PortRange",
     "RuleId",
-    "find_duplicates",
     "memoised",
 ]
 
 
 class Frozen(BaseModel):
-    """Base of every model in a document: immutable, and unknown fields are errors."""
+    """Base of every model in a document: immutable, and unknown fields are errors.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Errors do not print the refused values, for these may be secret.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def _interface_name(value: str) -> str:
@@ -75,10 +84,10 @@ def _domain(value: str) -> str:
     return value
 
 
-def _ipv4_address(value: object) -> object:
-    # ipaddress also takes integers and packed bytes; a document holds dotted quads only
-    if isinstance(value, int | bytes):
-        raise ValueError("must be an IPv4 address in dotted notation")
+def _dotted(value: object) -> object:
+    # ipaddress also takes integers, packed bytes and tuples; a document holds text only
+    if isinstance(value, int | bytes | list | tuple):
+        raise ValueError("must be text in dotted notation")
     return value
 
 
@@ -86,8 +95,17 @@ InterfaceName = Annotated[str, AfterValidator(_interface_name)]
 MacAddress = Annotated[str, AfterValidator(_mac)]
 Hostname = Annotated[str, AfterValidator(_hostname)]
 Domain = Annotated[str, AfterValidator(_domain)]
-Address = Annotated[IPv4Address, BeforeValidator(_ipv4_address)]
-Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+Address = Annotated[IPv4Address, BeforeValidator(_dotted)]
+#: an address with its prefix length, e.g. ``10.1.1.1/24``
+InterfaceAddress = Annotated[IPv4Interface, BeforeValidator(_dotted)]
+#: a CIDR without host bits
+Network = Annotated[IPv4Network, BeforeValidator(_dotted)]
+# strict: pydantic otherwise takes "5" and true for a number, and "off" and 0 for a boolean
+Integer = Annotated[int, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Port = Annotated[Integer, Field(ge=1, le=65535)]
+#: bytes; RFC 791 wants every host to take 576
+Mtu = Annotated[Integer, Field(ge=576, le=65535)]
 #: identity of one entry of a list, the control plane's UUID for it
 RuleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 
@@ -117,31 +135,33 @@ class Memo:
 
     Passed as the validation context: ``RouterState.model_validate(raw, context=memo)``. An entry whose raw form is
     the same as last time is the same frozen object again; only new entries are validated one by one.
+
+    ``entries``: list name -> raw form of an entry -> its model.
     """
 
-    entries: dict[str, dict[str, tuple[object, Any]]] = field(default_factory=dict)
+    entries: dict[str, dict[bytes, Any]] = field(default_factory=dict)
 
 
 def memoised(name: str) -> WrapValidator:
-    """Validator for a ``tuple[Model, ...]`` field whose entries carry ``id``; ``name`` is unique to the field."""
+    """Validator for a ``tuple[Model, ...]`` field; ``name`` is unique to the field."""
 
     def validate(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         memo = info.context
         if not isinstance(memo, Memo) or not isinstance(value, list):
             return handler(value)
+        try:
+            # Not compared as dicts, for which 1 == True == 1.0. marshal is the fastest exact form of plain data;
+            # version 2 because later ones depend on reference counts. It is never read back.
+            keys = [marshal.dumps(raw, 2) for raw in value]
+        except ValueError:  # an object that is not plain data, or nested too deeply: nothing we know
+            return handler(value)
         known = memo.entries.get(name, {})
-        mixed = []
-        for raw in value:
-            hit = known.get(raw["id"]) if isinstance(raw, dict) and isinstance(raw.get("id"), str) else None
-            mixed.append(hit[1] if hit is not None and hit[0] == raw else raw)
-        models = handler(mixed)
-        memo.entries[name] = {model.id: (raw, model) for raw, model in zip(value, models, strict=True)}
+        try:
+            fresh = iter(handler([raw for key, raw in zip(keys, value, strict=True) if key not in known]))
+        except ValidationError:
+            return handler(value)  # fails again, now with the places that the errors have in the whole list
+        models = tuple(known[key] if key in known else next(fresh) for key in keys)
+        memo.entries[name] = dict(zip(keys, models, strict=True))
         return models
 
     return WrapValidator(validate)
-
-
-def find_duplicates(values: list[Any], describe: Callable[[Any], str] = str) -> list[str]:
-    """Descriptions of the values that stand more than once, in order of their second appearance."""
-    seen: set[Any] = set()
-    return [describe(value) for value in values if value in seen or seen.add(value)]  # type: ignore[func-returns-value]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from appliance.schema.problems import Problem, refuse, repeated
 from appliance.schema.types import (
     Address,
+    Flag,
     Frozen,
+    Integer,
     InterfaceName,
-    IPv4Network,
+    Network,
     PortRange,
     RuleId,
-    find_duplicates,
     memoised,
 )
 
 #: ICMP type or code; None matches any
-IcmpNumber = Annotated[int, Field(ge=0, le=255, strict=True)] | None
+IcmpNumber = Annotated[Integer, Field(ge=0, le=255)] | None
 
 
 class _Match(Frozen):
@@ -29,13 +32,16 @@ class _Match(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> _Match:
-        if self.ports is not None and self.protocol not in ("tcp", "udp"):
-            raise ValueError(f"ports go with protocol tcp or udp, not {self.protocol}")
-        if self.protocol != "icmp" and (self.icmp_type is not None or self.icmp_code is not None):
-            raise ValueError(f"icmp_type and icmp_code go with protocol icmp, not {self.protocol}")
-        if self.icmp_code is not None and self.icmp_type is None:
-            raise ValueError("icmp_code needs icmp_type")
+        refuse(self._problems())
         return self
+
+    def _problems(self) -> Iterator[Problem]:
+        if self.ports is not None and self.protocol not in ("tcp", "udp"):
+            yield ("ports",), f"goes with protocol tcp or udp, not {self.protocol}"
+        if self.protocol != "icmp" and self.icmp_type is not None:
+            yield ("icmp_type",), f"goes with protocol icmp, not {self.protocol}"
+        if self.icmp_code is not None and self.icmp_type is None:
+            yield ("icmp_code",), "needs icmp_type"
 
 
 class IngressRule(_Match):
@@ -44,7 +50,7 @@ class IngressRule(_Match):
     id: RuleId
     address: Address
     protocol: Literal["tcp", "udp", "icmp"]
-    sources: tuple[IPv4Network, ...] = ()
+    sources: tuple[Network, ...] = ()
 
 
 class EgressRule(_Match):
@@ -53,15 +59,15 @@ class EgressRule(_Match):
     id: RuleId
     interface: InterfaceName
     protocol: Literal["tcp", "udp", "icmp", "all"]
-    sources: tuple[IPv4Network, ...] = ()
-    destinations: tuple[IPv4Network, ...] = ()
+    sources: tuple[Network, ...] = ()
+    destinations: tuple[Network, ...] = ()
 
 
 class EgressDefault(Frozen):
     """What guests behind ``interface`` may do without a rule; a rule then means the opposite."""
 
     interface: InterfaceName
-    allow: bool
+    allow: Flag
 
 
 class Firewall(Frozen):
@@ -73,15 +79,17 @@ class Firewall(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Firewall:
-        for what, values in (
-            ("ingress: id", [rule.id for rule in self.ingress]),
-            ("egress: id", [rule.id for rule in self.egress]),
-            ("egress_defaults: interface", [default.interface for default in self.egress_defaults]),
-        ):
-            if twice := find_duplicates(values):
-                raise ValueError(f"{what} {twice[0]} is given twice")
-        known = {default.interface for default in self.egress_defaults}
-        for rule in self.egress:
-            if rule.interface not in known:
-                raise ValueError(f"egress: {rule.id}: interface {rule.interface} has no egress default")
+        refuse(self._problems())
         return self
+
+    def _problems(self) -> Iterator[Problem]:
+        for index, identity in repeated([rule.id for rule in self.ingress]):
+            yield ("ingress", index, "id"), f"{identity} is given twice"
+        for index, identity in repeated([rule.id for rule in self.egress]):
+            yield ("egress", index, "id"), f"{identity} is given twice"
+        for index, interface in repeated([default.interface for default in self.egress_defaults]):
+            yield ("egress_defaults", index, "interface"), f"{interface} has an egress default already"
+        known = {default.interface for default in self.egress_defaults}
+        for index, rule in enumerate(self.egress):
+            if rule.interface not in known:
+                yield ("egress", index, "interface"), f"{rule.interface} has no egress default; add one"

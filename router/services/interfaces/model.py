@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from appliance.schema.problems import Problem, refuse, repeated
 from appliance.schema.types import (
     Address,
     Frozen,
+    Integer,
+    InterfaceAddress,
     InterfaceName,
     IPv4Address,
-    IPv4Interface,
     IPv4Network,
     MacAddress,
-    find_duplicates,
+    Mtu,
+    Network,
 )
 
 
@@ -30,8 +34,8 @@ class Interface(Frozen):
     role: Literal["guest", "control", "public", "private-gateway"]
     #: the control plane's UUID of the guest network (tier), public range or private gateway behind it
     network: str = ""
-    mtu: Annotated[int, Field(ge=576, le=65535)] | None = None
-    addresses: tuple[IPv4Interface, ...] = ()
+    mtu: Mtu | None = None
+    addresses: tuple[InterfaceAddress, ...] = ()
     gateway: Address | None = None
 
     @property
@@ -40,17 +44,17 @@ class Interface(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Interface:
-        if self.gateway is not None and not any(self.gateway in net for net in self.subnets):
-            raise ValueError(f"gateway {self.gateway} is in none of the interface's subnets")
         if self.role == "guest" and self.gateway is not None:
-            raise ValueError("a guest interface is the gateway and has none itself; leave gateway out")
+            refuse([(("gateway",), "a guest interface is the gateway and has none itself; leave it out")])
+        if self.gateway is not None and not any(self.gateway in net for net in self.subnets):
+            refuse([(("gateway",), f"{self.gateway} is in none of the interface's subnets")])
         return self
 
 
 class Route(Frozen):
     """A static route, e.g. through a VPC's private gateway."""
 
-    destination: IPv4Network
+    destination: Network
     gateway: Address
 
 
@@ -59,8 +63,8 @@ class Redundancy(Frozen):
 
     state: Literal["active", "standby"]
     #: VRRP virtual router id (RFC 9568)
-    group: Annotated[int, Field(ge=1, le=255)]
-    priority: Annotated[int, Field(ge=1, le=254)]
+    group: Annotated[Integer, Field(ge=1, le=255)]
+    priority: Annotated[Integer, Field(ge=1, le=254)]
     #: control address of the other router
     peer: Address
 
@@ -80,18 +84,23 @@ class Interfaces(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Interfaces:
-        for what, values in (
-            ("name", [nic.name for nic in self.interfaces]),
-            ("mac", [nic.mac for nic in self.interfaces]),
-            ("address", [address.ip for nic in self.interfaces for address in nic.addresses]),
-        ):
-            if twice := find_duplicates(values):
-                raise ValueError(f"{what} {twice[0]} is given to two interfaces")
-        if len(self.of_role("control")) != 1:
-            raise ValueError("exactly one interface must have the role control")
-        guests = [(nic.name, net) for nic in self.of_role("guest") for net in nic.subnets]
-        for index, (name, net) in enumerate(guests):
-            for other, other_net in guests[index + 1 :]:
-                if name != other and net.overlaps(other_net):
-                    raise ValueError(f"guest subnets {net} ({name}) and {other_net} ({other}) overlap")
+        refuse(self._problems())
         return self
+
+    def _problems(self) -> Iterator[Problem]:
+        for index, name in repeated([nic.name for nic in self.interfaces]):
+            yield ("interfaces", index, "name"), f"{name} is given to two interfaces"
+        for index, mac in repeated([nic.mac for nic in self.interfaces]):
+            yield ("interfaces", index, "mac"), f"{mac} is given to two interfaces"
+        if (number := len(self.of_role("control"))) != 1:
+            yield ("interfaces",), f"exactly one interface must have the role control, not {number}"
+        places = [(i, j, address) for i, nic in enumerate(self.interfaces) for j, address in enumerate(nic.addresses)]
+        for at, address in repeated([address.ip for _, _, address in places]):
+            yield ("interfaces", places[at][0], "addresses", places[at][1]), f"{address} is given twice"
+        guests = [place for place in places if self.interfaces[place[0]].role == "guest"]
+        for at, (i, j, address) in enumerate(guests):
+            for earlier, _, other in guests[:at]:
+                if i != earlier and address.network.overlaps(other.network):
+                    name = self.interfaces[earlier].name
+                    text = f"guest subnet {address.network} overlaps {other.network} of {name}"
+                    yield ("interfaces", i, "addresses", j), text

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from appliance.schema.types import Address, Frozen, InterfaceName, RuleId, find_duplicates, memoised
+from appliance.schema.problems import Problem, refuse, repeated
+from appliance.schema.types import Address, Frozen, InterfaceName, IPv4Address, RuleId, memoised
 
 ItemName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 
@@ -43,8 +45,14 @@ class Metadata(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Metadata:
-        if twice := find_duplicates([guest.address for guest in self.guests]):
-            raise ValueError(f"guests: address {twice[0]} is given to two guests")
-        if unknown := set(self.token_required) - set(self.interfaces):
-            raise ValueError(f"token_required: {min(unknown)} is not among interfaces")
+        refuse(self._problems())
         return self
+
+    def _problems(self) -> Iterator[Problem]:
+        for index, identity in repeated([guest.id for guest in self.guests]):
+            yield ("guests", index, "id"), f"{identity} is given to two guests"
+        for index, address in repeated([int(guest.address) for guest in self.guests]):
+            yield ("guests", index, "address"), f"{IPv4Address(address)} is given to two guests"
+        for index, name in enumerate(self.token_required):
+            if name not in self.interfaces:
+                yield ("token_required", index), f"{name} is not among interfaces"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
 
 from pydantic import Field, SecretStr, field_serializer, model_validator
 
-from appliance.schema.types import Address, Frozen, InterfaceName, RuleId, find_duplicates
+from appliance.schema.problems import Problem, refuse, repeated
+from appliance.schema.types import Address, Frozen, InterfaceName, RuleId
 
 
 class GuestPassword(Frozen):
@@ -30,10 +31,15 @@ class Passwords(Frozen):
     """The password server on port 8080 of the guest interfaces."""
 
     interfaces: tuple[InterfaceName, ...]
-    pending: Annotated[tuple[GuestPassword, ...], Field()] = ()
+    pending: tuple[GuestPassword, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Passwords:
-        if twice := find_duplicates([entry.address for entry in self.pending]):
-            raise ValueError(f"pending: address {twice[0]} is given two passwords")
+        refuse(self._problems())
         return self
+
+    def _problems(self) -> Iterator[Problem]:
+        for index, identity in repeated([entry.id for entry in self.pending]):
+            yield ("pending", index, "id"), f"{identity} is given twice"
+        for index, address in repeated([entry.address for entry in self.pending]):
+            yield ("pending", index, "address"), f"{address} is given two passwords"
