@@ -486,8 +486,14 @@ class AsyncJob(Entity):
     progress: Mapped[str | None] = mapped_column(Text)
     appliance_id: Mapped[str | None] = mapped_column(ForeignKey("appliance.id"), index=True)
     generation: Mapped[int | None]
-    #: what to do in the transaction that ends the job, e.g. {"kind": "PortForwardingRule", "id": ..., "then": "delete"}
-    completion: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    #: the workflow that ends the job: {"name", "arguments"}
+    workflow: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    #: what to do in the transaction that ends the job well: {"name", "arguments"}, see controlplane/jobs
+    completion: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    #: what is being done, for its events, e.g. "opening port 80 of 203.0.113.5"
+    description: Mapped[str] = mapped_column(Text, default="")
+    #: the event that was recorded when the job was made
+    event_id: Mapped[str | None] = mapped_column(String(36))
     completed: Mapped[datetime | None]
 
 

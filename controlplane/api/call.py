@@ -1,0 +1,152 @@
+"""One API call: who calls, in which transaction, and what the caller may touch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controlplane import events
+from controlplane.api.command import DOMAIN_ADMIN, ROOT_ADMIN, Command
+from controlplane.configuration import Configuration
+from controlplane.errors import LimitError, ParameterError, PermissionDeniedError, unknown_id
+from controlplane.hypervisors.base import Hypervisor
+from controlplane.secrets import Secrets
+from controlplane.store.database import Database
+from controlplane.store.models import Account, Domain, Entity, User
+
+E = TypeVar("E", bound=Entity)
+
+
+class Runtime(Protocol):
+    """What the API needs of the running control plane."""
+
+    @property
+    def database(self) -> Database: ...
+    @property
+    def configuration(self) -> Configuration: ...
+    @property
+    def secrets(self) -> Secrets: ...
+    @property
+    def hypervisor(self) -> Hypervisor: ...
+
+    def wake(self, appliance_id: str) -> None:
+        """Look at this appliance's desired generation now; called after the commit, from any thread."""
+
+    def start_workflow(self, name: str, job_id: str, arguments: dict[str, Any]) -> None:
+        """Start a durable workflow under the job's id; called after the commit, from any thread."""
+
+
+@dataclass
+class Call:
+    """A call being handled. Everything happens in ``session``'s transaction, which the server commits."""
+
+    session: Session
+    runtime: Runtime
+    command: Command
+    user: User
+    account: Account
+    _after: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.runtime.configuration
+
+    @property
+    def is_root(self) -> bool:
+        return self.account.type == ROOT_ADMIN
+
+    def after_commit(self, function: Callable[[], None]) -> None:
+        """Call ``function`` once the transaction has been committed (not when it was rolled back)."""
+        self._after.append(function)
+
+    def event(
+        self,
+        description: str,
+        resource: tuple[str, str] | None = None,
+        *,
+        type: str | None = None,
+        account_id: str | None = None,
+        level: events.Level = "INFO",
+    ) -> None:
+        """Record an event: of the command's declared type, for the caller's account, unless told otherwise."""
+        name = type or self.command.event
+        if name is None:
+            raise ValueError(f"{self.command.name} declares no event type")
+        owner = account_id or self.account.id
+        events.record(
+            self.session, name, description, account_id=owner, user_id=self.user.id, level=level, resource=resource
+        )
+
+    def lookup(self, model: type[E], value: str, parameter: str = "id") -> E:
+        """The row with id ``value``, which the caller may use.
+
+        Raises ParameterError with the text for an unknown id (removed counts as unknown), PermissionDeniedError when it
+        belongs to an account or domain that the caller has no say in.
+        """
+        row = self.session.get(model, value)
+        if row is None or getattr(row, "removed", None) is not None:
+            raise unknown_id(parameter, value)
+        if isinstance(row, Account):
+            self.check_account(row)
+        elif isinstance(row, Domain):
+            self.check_domain(row)
+        elif getattr(row, "account_id", None) is not None and model.__tablename__ != "vlan_ip_range":
+            self.check_account(self.session.get_one(Account, row.account_id))  # type: ignore[attr-defined]
+        return row
+
+    def may_use(self, account: Account) -> bool:
+        """Whether the caller may act on what belongs to ``account``."""
+        if self.is_root or account.id == self.account.id:
+            return True
+        return self.account.type == DOMAIN_ADMIN and self._contains(account.domain)
+
+    def check_account(self, account: Account) -> None:
+        """Raise PermissionDeniedError unless the caller may act on what belongs to ``account``."""
+        if not self.may_use(account):
+            raise PermissionDeniedError(
+                f"Account {self.account.name} does not have permission to operate with what belongs to another account"
+            )
+
+    def check_domain(self, domain: Domain) -> None:
+        """Raise PermissionDeniedError unless it is the caller's domain, or below it and the caller an administrator."""
+        if self.is_root or domain.id == self.account.domain_id:
+            return
+        if not (self.account.type == DOMAIN_ADMIN and self._contains(domain)):
+            raise PermissionDeniedError(
+                f"Account {self.account.name} does not have permission to operate with that domain"
+            )
+
+    def owner(self, account: str | None, domainid: str | None) -> Account:
+        """The account that a new resource will belong to: the caller's, or that of parameters account and domainid."""
+        if account is None and domainid is None:
+            return self.account
+        if account is None:
+            domain = self.lookup(Domain, str(domainid), "domainid")
+            if domain.id == self.account.domain_id:
+                return self.account
+            raise ParameterError("parameter domainid needs parameter account: the name of the owner in that domain")
+        domain = self.lookup(Domain, domainid, "domainid") if domainid is not None else self.account.domain
+        statement = select(Account).where(Account.name == account, Account.domain_id == domain.id)
+        row = self.session.scalars(statement).one_or_none()
+        if row is None:
+            raise ParameterError(f"Unable to find account {account} in domain {domain.path}")
+        self.check_account(row)
+        if row.state != "enabled":
+            raise PermissionDeniedError(f"Account {account} is {row.state}")
+        return row
+
+    def check_limit(self, account: Account, setting: str, used: int, more: int = 1) -> None:
+        """Raise LimitError when ``used + more`` goes over the account's limit (``max.account.*``; -1 is none)."""
+        limit = self.configuration.get_int(self.session, setting, account=account.id, domain=account.domain_id)
+        if account.type != ROOT_ADMIN and 0 <= limit < used + more:
+            raise LimitError(
+                f"Maximum number of resources ({setting}) for account {account.name} is {limit}, {used} are in use"
+            )
+
+    def _contains(self, domain: Domain) -> bool:
+        own = self.account.domain
+        return domain.id == own.id or domain.path.startswith(f"{own.path}/")

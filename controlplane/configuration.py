@@ -1,0 +1,225 @@
+"""Operators' settings (listConfigurations, updateConfiguration): the catalogue, and typed reading with scopes.
+
+The tables hold only values that were changed. A value of a narrower scope wins: account, domain, zone, then global.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controlplane.errors import ParameterError
+from controlplane.store.models import Configuration as Row
+
+Kind = Literal["Integer", "Boolean", "String", "CIDR", "Range"]
+Scope = Literal["zone", "domain", "account"]
+#: the narrowest first
+SCOPES: tuple[Scope, ...] = ("account", "domain", "zone")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting. ``default`` is text as in the API; ``minimum``/``maximum`` are of integers."""
+
+    name: str
+    category: str
+    default: str
+    kind: Kind
+    description: str
+    scopes: tuple[Scope, ...] = ()
+    minimum: int = -1
+    maximum: int = 2**31 - 1
+    #: read only when the control plane starts
+    restart: bool = False
+
+    def check(self, value: str) -> str:
+        """The value as it is stored. Raises ParameterError naming the setting and what it takes."""
+        text = value.strip()
+        if self.kind == "Integer":
+            try:
+                number = int(text) if len(text) <= 12 else None
+            except ValueError:
+                number = None
+            if number is None or not self.minimum <= number <= self.maximum:
+                raise ParameterError(f"{self.name} takes a whole number from {self.minimum} to {self.maximum}")
+            return str(number)
+        if self.kind == "Boolean":
+            if text.lower() not in ("true", "false"):
+                raise ParameterError(f"{self.name} takes true or false")
+            return text.lower()
+        if self.kind == "CIDR":
+            try:
+                return str(ipaddress.IPv4Network(text))
+            except ValueError as error:
+                raise ParameterError(f"{self.name} takes an IPv4 network such as 10.1.1.0/24: {error}") from None
+        if self.kind == "Range":
+            try:
+                low, high = (ipaddress.IPv4Address(part.strip()) for part in text.split("-"))
+            except ValueError:
+                raise ParameterError(f"{self.name} takes a range such as 10.1.2.1-10.1.2.8") from None
+            if low > high:
+                raise ParameterError(f"{self.name}: the first address is above the last")
+            return f"{low}-{high}"
+        if len(text) > 4095:
+            raise ParameterError(f"{self.name} takes at most 4095 characters")
+        return text
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "default.page.size",
+        "Advanced",
+        "500",
+        "Integer",
+        "Number of items of a list answer when the client asks for no size; also the most a client may ask for",
+        minimum=1,
+        maximum=500,
+    ),
+    Setting("api.throttling.enabled", "Advanced", "false", "Boolean", "Limit the number of API calls of an account"),
+    Setting("api.throttling.interval", "Advanced", "1", "Integer", "Seconds in which calls are counted", minimum=1),
+    Setting("api.throttling.max", "Advanced", "25", "Integer", "Calls an account may make in one interval", minimum=1),
+    Setting(
+        "session.timeout", "Advanced", "1800", "Integer", "Seconds without a call after which a login ends", minimum=60
+    ),
+    Setting(
+        "max.account.public.ips",
+        "Account Defaults",
+        "20",
+        "Integer",
+        "Public addresses an account may have; -1 for no limit",
+        ("domain", "account"),
+    ),
+    Setting(
+        "max.account.user.vms",
+        "Account Defaults",
+        "20",
+        "Integer",
+        "Virtual machines an account may have; -1 for no limit",
+        ("domain", "account"),
+    ),
+    Setting(
+        "max.account.networks",
+        "Account Defaults",
+        "20",
+        "Integer",
+        "Networks an account may have; -1 for no limit",
+        ("domain", "account"),
+    ),
+    Setting(
+        "network.gc.interval",
+        "Advanced",
+        "600",
+        "Integer",
+        "Seconds between two looks for networks that no guest uses",
+        minimum=1,
+    ),
+    Setting(
+        "network.gc.wait",
+        "Advanced",
+        "600",
+        "Integer",
+        "Seconds that a network without guests keeps its router",
+        minimum=0,
+    ),
+    Setting(
+        "network.throttling.rate",
+        "Network",
+        "200",
+        "Integer",
+        "Mbit/s of a guest's network traffic when its offering sets none; 0 for no limit",
+        ("zone",),
+        minimum=0,
+    ),
+    Setting(
+        "guest.domain.suffix",
+        "Network",
+        "cloud.internal",
+        "String",
+        "Network domain of networks that set none, where the zone and the account set none either",
+        ("zone",),
+    ),
+    Setting(
+        "router.template.cpu", "Advanced", "1", "Integer", "Virtual CPUs of a virtual router", minimum=1, maximum=64
+    ),
+    Setting(
+        "vm.password.length",
+        "Advanced",
+        "12",
+        "Integer",
+        "Length of the passwords that are made for guests",
+        minimum=6,
+        maximum=64,
+    ),
+    Setting(
+        "vm.userdata.max.length",
+        "Advanced",
+        "32768",
+        "Integer",
+        "Bytes of user data a guest may have, before base64",
+        minimum=1,
+        maximum=1048576,
+    ),
+    Setting(
+        "expunge.delay",
+        "Advanced",
+        "86400",
+        "Integer",
+        "Seconds that a destroyed virtual machine can be recovered",
+        minimum=1,
+    ),
+    Setting(
+        "expunge.interval",
+        "Advanced",
+        "86400",
+        "Integer",
+        "Seconds between two looks for destroyed virtual machines to expunge",
+        minimum=1,
+    ),
+)
+
+
+class Configuration:
+    """Reads settings in a caller's session. Holds no values, so a change takes effect at the next reading."""
+
+    def __init__(self, settings: tuple[Setting, ...] = SETTINGS) -> None:
+        self.settings = {setting.name: setting for setting in settings}
+
+    def get(self, session: Session, name: str, **scope_ids: str | None) -> str:
+        """The value of ``name``. ``zone=``, ``domain=``, ``account=`` give the ids whose own values win.
+
+        Raises KeyError for a name that is not in the catalogue.
+        """
+        setting = self.settings[name]
+        values = {(row.scope, row.scope_id): row.value for row in session.scalars(select(Row).where(Row.name == name))}
+        for scope in SCOPES:
+            scope_id = scope_ids.get(scope)
+            if scope_id is not None and (scope, scope_id) in values:
+                return values[scope, scope_id]
+        return values.get(("", ""), setting.default)
+
+    def get_int(self, session: Session, name: str, **scope_ids: str | None) -> int:
+        """The same as a number."""
+        return int(self.get(session, name, **scope_ids))
+
+    def get_bool(self, session: Session, name: str, **scope_ids: str | None) -> bool:
+        """The same as a truth value."""
+        return self.get(session, name, **scope_ids) == "true"
+
+    def set(self, session: Session, name: str, value: str, scope: Scope | None = None, scope_id: str = "") -> None:
+        """Store a value. Raises ParameterError for an unknown name, a bad value or a scope the setting has not."""
+        setting = self.settings.get(name)
+        if setting is None:
+            raise ParameterError(f"Config parameter with name {name} doesn't exist; listConfigurations shows them")
+        if scope is not None and scope not in setting.scopes:
+            raise ParameterError(f"{name} cannot be set for one {scope}")
+        key = (name, scope or "", scope_id)
+        row = session.get(Row, key)
+        if row is None:
+            row = Row(name=name, scope=key[1], scope_id=scope_id)
+            session.add(row)
+        row.value = setting.check(value)
+        session.flush()

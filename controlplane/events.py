@@ -1,0 +1,50 @@
+"""Events: the record, for people, of what was done and what went wrong."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy.orm import Session
+
+from controlplane.store.models import Event
+
+Level = Literal["INFO", "WARN", "ERROR"]
+State = Literal["Created", "Scheduled", "Started", "Completed"]
+
+#: Types recorded by the system rather than by a command (those declare their own): type -> what it tells.
+SYSTEM_EVENTS = {
+    "ROUTER.HEALTH.CHECKS": "a router's probes began to fail, or pass again",
+    "ROUTER.REPAIR": "a router found something changed behind its back and repaired it",
+    "ROUTER.ALERT": "a router cannot be reached, or answers again",
+    "NETWORK.GC": "a network without guests was shut down",
+}
+
+
+def record(
+    session: Session,
+    type: str,
+    description: str,
+    *,
+    account_id: str,
+    user_id: str | None = None,
+    level: Level = "INFO",
+    state: State = "Completed",
+    resource: tuple[str, str] | None = None,
+    start_event_id: str | None = None,
+) -> Event:
+    """Add an event in the caller's transaction. ``resource`` is (API type, id), e.g. ``("Network", id)``."""
+    resource_type, resource_id = resource or (None, None)
+    event = Event(
+        type=type,
+        level=level,
+        state=state,
+        description=description if len(description) <= 1024 else description[:1021] + "...",
+        account_id=account_id,
+        user_id=user_id,
+        resource_type=resource_type,
+        resource_id=resource_id,
+        start_event_id=start_event_id,
+    )
+    session.add(event)
+    session.flush()
+    return event

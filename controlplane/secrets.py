@@ -1,0 +1,60 @@
+"""Sealing of secrets at rest: AES-256-GCM with a key in a root-only file beside the database."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from appliance.errors import GatehouseError
+
+KEY_FILE = "secret.key"
+_VERSION = b"\x01"
+_NONCE = 12
+
+
+class SecretsError(GatehouseError):
+    """The key does not open what was sealed, or the key file is not one."""
+
+
+class Secrets:
+    """Seals and opens short texts. ``key`` is 32 bytes."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def seal(self, text: str) -> bytes:
+        """Encrypt ``text``: a version byte, a random 96-bit nonce and the ciphertext with its tag."""
+        nonce = os.urandom(_NONCE)
+        return _VERSION + nonce + self._cipher.encrypt(nonce, text.encode(), None)
+
+    def open(self, blob: bytes) -> str:
+        """The sealed text. Raises SecretsError when it was sealed with another key or is damaged."""
+        if blob[:1] != _VERSION:
+            raise SecretsError("a stored secret has an unknown format; was it written by a newer version?")
+        try:
+            return self._cipher.decrypt(blob[1 : 1 + _NONCE], blob[1 + _NONCE :], None).decode()
+        except InvalidTag as error:
+            raise SecretsError(
+                f"a stored secret does not open; restore the {KEY_FILE} that belongs to this database"
+            ) from error
+
+
+def load_secrets(data_dir: Path) -> Secrets:
+    """Secrets with the key of ``data_dir``; a first start makes the key (mode 0600)."""
+    path = data_dir / KEY_FILE
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        key = path.read_bytes()
+    else:
+        key = AESGCM.generate_key(256)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(descriptor)
+    if len(key) != 32:
+        raise SecretsError(f"{path} is not a 32-byte key; restore it from a backup")
+    return Secrets(key)
