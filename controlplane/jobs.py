@@ -26,6 +26,9 @@ PENDING, SUCCEEDED, FAILED = 0, 1, 2
 #: ``completion(session, job, **arguments)`` returns what the job answers.
 Completion = Callable[..., Response]
 _completions: dict[str, Completion] = {}
+#: ``reversal(session, job, **arguments)`` takes back the rows that the job was for.
+Reversal = Callable[..., None]
+_reversals: dict[str, Reversal] = {}
 
 
 def completion(name: str) -> Callable[[Completion], Completion]:
@@ -38,6 +41,22 @@ def completion(name: str) -> Callable[[Completion], Completion]:
         if name in _completions:
             raise ValueError(f"completion {name} is registered twice")
         _completions[name] = function
+        return function
+
+    return register
+
+
+def reversal(name: str) -> Callable[[Reversal], Reversal]:
+    """Register what takes back the rows of a job that ends with an error: ``function(session, job, **arguments)``.
+
+    ``name`` is that of the completion that would have run. Without it a rule that the router refused would stay
+    in every later document, and block it.
+    """
+
+    def register(function: Reversal) -> Reversal:
+        if name in _reversals:
+            raise ValueError(f"reversal {name} is registered twice")
+        _reversals[name] = function
         return function
 
     return register
@@ -87,9 +106,11 @@ def succeed(session: Session, job: AsyncJob, result: Response | None = None) -> 
 
 
 def fail(session: Session, job: AsyncJob, error: ApiError) -> None:
-    """End a job with an error in the caller's transaction. A job that has ended is left alone."""
+    """End a job with an error in the caller's transaction and take back its rows. One that has ended is left alone."""
     if job.status != PENDING:
         return
+    if job.completion is not None and (reverse := _reversals.get(job.completion["name"])) is not None:
+        reverse(session, job, **job.completion["arguments"])
     _end(session, job, FAILED, error.code, {"errorcode": error.code, "errortext": error.text})
     _event(session, job, "ERROR", "Completed", f"Error while {job.description}: {error.text}")
 
