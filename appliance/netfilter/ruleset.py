@@ -20,7 +20,8 @@ class Set:
     """A set, or a map when ``is_map``. ``spec`` is the declaration, e.g. ``type ipv4_addr; flags interval;``.
 
     ``elements`` maps each key (nft syntax, as ``203.0.113.5 . tcp . 80``) to its value, "" in a set.
-    ``counted`` sets keep a packet and byte counter on each element, which a reload carries over.
+    ``counted`` sets keep a packet and byte counter on each element, which a reload carries over; their spec must not
+    say ``interval`` (libnftables 1.0.6 forgets where the counters of an interval set begin).
     """
 
     spec: str
