@@ -7,7 +7,7 @@ they add rules to them (``Ruleset.rules``), each with an order:
 chain                 hook; a packet that no rule accepts is dropped in ``input`` and ``forward``
 ====================  ===========================================================================================
 ``raw_prerouting``    before connection tracking: every packet that arrives, before anything else sees it
-``policy``            prerouting, just before destination NAT: new connections with their original destination
+``admission``         prerouting, just before destination NAT: new connections with their original destination
 ``input``             for the appliance itself
 ``forward``           through the appliance, after destination NAT and routing
 ====================  ===========================================================================================
@@ -26,16 +26,16 @@ A service opens a port for guests from its own folder, e.g. DNS on one guest int
 
     Ruleset(rules={"input": ((300, 'iifname "eth0" ip daddr 10.1.1.1 meta l4proto { tcp, udp } th dport 53 accept'),)})
 
-Quote interface names. Say the interface: a rule without ``iifname`` would open the port to the public side too. IPv6 has been
-dropped at order 100, so a rule needs no ``meta nfproto ipv4``. Replies of the appliance need no rule (there is no output
-chain). Spoofed guest sources never reach ``input``; the only foreign source let through from a guest interface
-is a DHCP client's 0.0.0.0. Address 169.254.169.254 is a local address on the guest interfaces that have metadata:
-listen on it, no redirect needed.
+Quote interface names. Say the interface: a rule without ``iifname`` would open the port to the public side too.
+IPv6 has been dropped at order 100, so a rule needs no ``meta nfproto ipv4``. Replies of the appliance need no rule
+(there is no output chain). Spoofed guest sources never reach ``input``; the only foreign source let through from a
+guest interface is a DHCP client's 0.0.0.0. Address 169.254.169.254 is a local address on the guest interfaces
+that have metadata: listen on it, no redirect needed.
 
 A public port of the appliance itself (VPN, load balancer): traffic from a public interface must first pass
-the chain ``policy`` with its original destination. The router's firewall opens it there for the tenant's ingress
-rules; a service that opens its own port (VPN) adds an ``accept`` to the chain ``ingress_services``
-(see router/services/firewall/render.py), and either way adds its ``accept`` to ``input``.
+the chain ``admission`` with its original destination. The router's firewall opens it there for the tenant's
+ingress rules; a service that opens its own port (VPN) adds an ``accept`` to the chain ``ingress_services``
+(see router/services/firewall/render.py). Either way the service adds its ``accept`` to ``input``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from __future__ import annotations
 from appliance.netfilter.ruleset import Ruleset
 
 RAW_PREROUTING = "raw_prerouting"
-POLICY = "policy"
+ADMISSION = "admission"
 INPUT = "input"
 FORWARD = "forward"
 
@@ -59,7 +59,7 @@ def guard(control: str, port: int) -> Ruleset:
         chains={
             RAW_PREROUTING: "type filter hook prerouting priority raw; policy accept;",
             # -101: after connection tracking (-200), before destination NAT (-100)
-            POLICY: "type filter hook prerouting priority -101; policy accept;",
+            ADMISSION: "type filter hook prerouting priority -101; policy accept;",
             INPUT: "type filter hook input priority filter; policy drop;",
             FORWARD: "type filter hook forward priority filter; policy drop;",
         },
@@ -68,7 +68,7 @@ def guard(control: str, port: int) -> Ruleset:
                 (0, 'iifname "lo" accept'),
                 (100, "meta nfproto ipv6 drop"),
             ),
-            POLICY: ((0, "ct state != new accept"),),
+            ADMISSION: ((0, "ct state != new accept"),),
             INPUT: (
                 (0, 'iifname "lo" accept'),
                 (10, _REPLIES),

@@ -65,8 +65,14 @@ def run(commands: str, *, dry_run: bool = False, stateless: bool = False) -> str
         failed = library.nft_run_cmd_from_buffer(context, commands.encode())
         errors: bytes = library.nft_ctx_get_error_buffer(context) or b""
         if failed:
-            raise NftError(errors.decode(errors="replace").strip()[:4000] or "nftables failed without a message")
+            raise NftError(_reasons(errors.decode(errors="replace")))
         output: bytes = library.nft_ctx_get_output_buffer(context) or b""
         return output.decode()
     finally:
         library.nft_ctx_free(context)
+
+
+def _reasons(errors: str) -> str:
+    # below each reason the library quotes the buffer's first line, whichever line is wrong
+    reasons = [line.removeprefix("Error: ") for line in errors.splitlines() if line.startswith("Error:")]
+    return "; ".join(reasons[:10]) or errors.strip()[:1000] or "no reason given"
