@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from appliance.schema.types import Frozen
+from appliance.schema.types import Frozen, Integer, InterfaceName, IPv4Interface, MacAddress, Port
 
 Role = Literal["router", "ssvm", "consoleproxy"]
 ApplianceId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -21,17 +21,22 @@ class Document(Frozen, Generic[State]):
     #: version of the schema that ``state`` follows; an appliance refuses one it does not know
     version: Literal[1] = 1
     id: ApplianceId
-    generation: Annotated[int, Field(ge=1, strict=True)]
+    generation: Annotated[Integer, Field(ge=1)]
     state: State
+
+
+def _interface_address(value: str) -> str:
+    IPv4Interface(value)
+    return value
 
 
 class ControlInterface(Frozen):
     """How the appliance finds and sets up the interface its agent listens on, before it has any document."""
 
-    mac: str
-    name: str
+    mac: MacAddress
+    name: InterfaceName
     #: address with prefix length, e.g. ``169.254.3.7/16``
-    address: str
+    address: Annotated[str, AfterValidator(_interface_address)]
 
 
 class Identity(Frozen):
@@ -40,4 +45,4 @@ class Identity(Frozen):
     id: ApplianceId
     role: Role
     control: ControlInterface
-    port: Annotated[int, Field(ge=1, le=65535)] = 9443
+    port: Port = 9443

@@ -59,7 +59,9 @@ def explain(error: ValidationError, raw: object) -> list[tuple[str, str]]:
         # pydantic puts "Value error, " before what our own validators say
         text = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
         entry = _entry_id(raw, place)
-        told.append((".".join(map(str, path)), f"{entry}: {text}" if entry and entry not in text else text))
+        told.append(
+            (".".join(map(str, path)), f"{entry}: {text}" if entry and not text.startswith(f"{entry} ") else text)
+        )
     if (more := error.error_count() - MOST) > 0:
         told.append(("", f"and {more} more problems"))
     return told

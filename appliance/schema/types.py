@@ -91,13 +91,19 @@ def _dotted(value: object) -> object:
     return value
 
 
+def _with_prefix(value: object) -> object:
+    if isinstance(value, str) and "/" not in value:
+        raise ValueError("must have a prefix length, as in 10.1.1.1/24")
+    return _dotted(value)
+
+
 InterfaceName = Annotated[str, AfterValidator(_interface_name)]
 MacAddress = Annotated[str, AfterValidator(_mac)]
 Hostname = Annotated[str, AfterValidator(_hostname)]
 Domain = Annotated[str, AfterValidator(_domain)]
 Address = Annotated[IPv4Address, BeforeValidator(_dotted)]
 #: an address with its prefix length, e.g. ``10.1.1.1/24``
-InterfaceAddress = Annotated[IPv4Interface, BeforeValidator(_dotted)]
+InterfaceAddress = Annotated[IPv4Interface, BeforeValidator(_with_prefix)]
 #: a CIDR without host bits
 Network = Annotated[IPv4Network, BeforeValidator(_dotted)]
 # strict: pydantic otherwise takes "5" and true for a number, and "off" and 0 for a boolean

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -18,7 +17,7 @@ ItemName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 def _base64(value: str) -> str:
     try:
         raw = base64.b64decode(value, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error, or a character outside ASCII
         raise ValueError(f"must be base64: {error}") from error
     if len(raw) > 1024 * 1024:
         raise ValueError(f"must be at most 1 MB decoded, is {len(raw)} bytes")
