@@ -22,3 +22,5 @@ class Settings:
     log_dir: Path = Path("/var/log/gatehouse")
     #: seconds between two looks for drift
     watch_interval: float = 1.0
+    #: seconds between two probes of every service
+    probe_interval: float = 5.0

@@ -81,3 +81,6 @@ class RouterState(Frozen):
 
 
 RouterDocument = Document[RouterState]
+
+#: what the agent of a router validates documents with
+DOCUMENT = RouterDocument

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,8 +65,27 @@ class Change:
         return Change(before=self.after, after=self.before, files=self.files, force=True)
 
 
+class Netfilter(Protocol):
+    """The appliance's table in the kernel (appliance/netfilter/kernel.py)."""
+
+    def check(self, before: Ruleset | None, after: Ruleset) -> None:
+        """Have the kernel try the transaction without doing it. Raises CheckFailedError."""
+
+    def apply(self, before: Ruleset | None, after: Ruleset | None) -> None:
+        """One atomic transaction; ``before`` None replaces whatever is there, ``after`` None removes the table."""
+
+    def generation(self) -> int:
+        """The kernel's ruleset generation id; it counts up on every change by anyone."""
+
+    def counters(self, names: Collection[str]) -> dict[str, dict[str, tuple[int, int]]]:
+        """Set name -> element key -> (packets, bytes), of ``counted`` sets."""
+
+    def matches(self, ruleset: Ruleset) -> bool:
+        """Whether the kernel has exactly ``ruleset``; slow."""
+
+
 class Supervisor(Protocol):
-    """Runs units: systemd in a VM, direct children in a namespace."""
+    """Runs units: systemd in a VM, direct children in a namespace. It restarts a unit that ends by itself."""
 
     def start(self, unit: Unit) -> None:
         """Start ``unit`` (restart it if its definition changed); nothing to do when it runs already."""
@@ -84,6 +103,9 @@ class Supervisor(Protocol):
     def log_tail(self, name: str, lines: int = 20) -> str:
         """The newest lines that the unit printed, for error messages."""
 
+    def names(self) -> frozenset[str]:
+        """Units that were started and not stopped, also by an agent before this one."""
+
 
 @dataclass(frozen=True)
 class Host:
@@ -91,6 +113,7 @@ class Host:
 
     settings: Settings
     supervisor: Supervisor
+    netfilter: Netfilter
 
 
 class Service(Protocol):
@@ -113,7 +136,7 @@ class Service(Protocol):
         """
 
     def apply(self, change: Change, host: Host) -> None:
-        """Called after files, ruleset and units of every service are in place, in ``after`` order.
+        """Called in ``after`` order, when the files and ruleset of every service and its own units are in place.
 
         Reload what changed in the daemon, or bring kernel state about. Raises ApplyError; must be repeatable.
         """

@@ -1,0 +1,51 @@
+"""From the bytes of a document to its model."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from appliance.errors import DocumentError
+from appliance.schema.envelope import Document
+from appliance.schema.problems import explain
+from appliance.schema.types import Memo
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A valid document, its bytes, and their SHA-256 in hexadecimal."""
+
+    id: str
+    generation: int
+    digest: str
+    state: Any
+    body: bytes
+
+
+class Parser:
+    """Parses the documents of one role; what is the same as in the document before is not validated again."""
+
+    def __init__(self, role: str, model: type[Document[Any]]) -> None:
+        self._role, self._model, self._memo = role, model, Memo()
+        self._lock = threading.Lock()
+
+    def parse(self, body: bytes) -> Parsed:
+        """Raises DocumentError naming each field that is wrong."""
+        try:
+            raw = from_json(body)
+        except ValueError as error:
+            raise DocumentError([("", f"not JSON: {error}")]) from error
+        if isinstance(raw, dict) and raw.get("kind") != self._role:
+            raise DocumentError([("kind", f"this appliance is a {self._role} and takes no other document")])
+        try:
+            with self._lock:  # the memo is for one document at a time
+                document = self._model.model_validate(raw, context=self._memo)
+        except ValidationError as error:
+            raise DocumentError(explain(error, raw)) from error
+        digest = hashlib.sha256(body).hexdigest()
+        return Parsed(document.id, document.generation, digest, document.state, body)
