@@ -1,0 +1,118 @@
+"""What dnsmasq reads: its configuration, which takes a restart, and two lists, which take SIGHUP only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from appliance.engine.service import File, Rendered, Unit
+from appliance.netfilter.ruleset import Ruleset
+from appliance.settings import Settings
+from appliance.templates import fill
+from router.document import RouterState
+from router.services.dhcp.model import Dhcp, DhcpHost, DhcpNetwork, DhcpRoute
+
+UNIT = "dnsmasq"
+PROGRAM = "/usr/sbin/dnsmasq"
+#: must exist on the appliance; Debian's dnsmasq-base makes it
+USER = "dnsmasq"
+#: dnsmasq's own default of 1,000 is too low, and the addresses of a network are the real limit
+MOST_LEASES = 65536
+#: tag of a guest's NICs that are not its default one
+SECONDARY = "secondary"
+#: the name under which guests find the router
+ROUTER_NAME = "data-server"
+
+
+def config_file(settings: Settings) -> Path:
+    return settings.config_dir / "dhcp/dnsmasq.conf"
+
+
+def hosts_file(settings: Settings) -> Path:
+    """dhcp-hostsfile: which MAC gets which address."""
+    return settings.config_dir / "dhcp/hosts"
+
+
+def names_file(settings: Settings) -> Path:
+    """addn-hosts: names and their addresses."""
+    return settings.config_dir / "dhcp/names"
+
+
+def lease_file(settings: Settings) -> Path:
+    """In memory: dnsmasq rewrites and flushes the whole file for each lease, which a disk makes slow.
+
+    Nothing depends on it after a reboot: addresses follow from the document, and an authoritative server confirms
+    one that it has no lease for (RFC 2131 section 4.3.2, DHCPREQUEST in RENEWING and INIT-REBOOT).
+    """
+    return settings.run_dir / "dhcp/leases"
+
+
+def _pairs(routes: Iterable[DhcpRoute]) -> str:
+    return ",".join(f"{route.destination},{route.gateway}" for route in routes)
+
+
+def _config(dhcp: Dhcp, settings: Settings) -> str:
+    return fill(
+        __package__,
+        "dnsmasq.conf.j2",
+        networks=dhcp.networks,
+        resolvers=dhcp.resolvers,
+        exposed=list(dhcp.resolvers) if dhcp.expose_resolvers else [],
+        pairs=_pairs,
+        secondary=SECONDARY,
+        most_leases=MOST_LEASES,
+        leases=lease_file(settings),
+        hosts=hosts_file(settings),
+        names=names_file(settings),
+    )
+
+
+def _host_line(host: DhcpHost) -> str:
+    tag = "" if host.default else f"set:{SECONDARY},"
+    return f"{host.mac},{tag}{host.address},{host.name}\n"
+
+
+def _name_lines(dhcp: Dhcp) -> Iterator[str]:
+    """hosts(5) lines. The first line of an address is what its PTR record says, so the guests come first."""
+    domains = {network.interface: network.domain for network in dhcp.networks}
+    for host in dhcp.hosts:
+        yield f"{host.address} {host.name}.{domains[host.interface]} {host.name}\n"
+    for network in dhcp.networks:
+        yield f"{network.gateway} {ROUTER_NAME}.{network.domain} {ROUTER_NAME}\n"
+    for record in dhcp.records:
+        yield f"{record.address} {record.name}\n"
+
+
+def _ruleset(networks: Iterable[DhcpNetwork]) -> Ruleset:
+    """Open DHCP, and DNS at the router's own address, on each guest interface."""
+    rules: list[tuple[int, str]] = []
+    for network in networks:
+        nic, gateway = network.interface, network.gateway
+        rules.append((300, f'iifname "{nic}" udp dport 67 accept'))
+        rules.append((300, f'iifname "{nic}" ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept'))
+    return Ruleset(rules={"input": tuple(rules)})
+
+
+def render(state: RouterState, settings: Settings) -> Rendered:
+    """Everything DHCP and DNS need; nothing at all without networks to serve."""
+    dhcp = state.dhcp
+    if dhcp is None or not dhcp.networks:
+        return Rendered()
+    return Rendered(
+        files={
+            config_file(settings): File(_config(dhcp, settings)),
+            hosts_file(settings): File("".join(map(_host_line, dhcp.hosts)), mode=0o640, owner=USER),
+            names_file(settings): File("".join(_name_lines(dhcp)), mode=0o640, owner=USER),
+        },
+        ruleset=_ruleset(dhcp.networks),
+        units=(
+            Unit(
+                name=UNIT,
+                argv=(PROGRAM, "--keep-in-foreground", f"--conf-file={config_file(settings)}"),
+                user=USER,
+                # sending to guests that have no address yet (ARP entry, raw ICMP), ports 53 and 67
+                capabilities=frozenset({"net_admin", "net_raw", "net_bind_service"}),
+                writable=(lease_file(settings).parent,),
+            ),
+        ),
+    )

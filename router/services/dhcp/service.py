@@ -1,0 +1,186 @@
+"""DHCP and DNS: dnsmasq, reloaded for guests, restarted only when a network or a resolver changes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from appliance.engine.service import BaseService, Change, Host, Rendered
+from appliance.errors import ApplyError, CheckFailedError, CommandError, ProbeError
+from appliance.run import run
+from appliance.settings import Settings
+from router.document import RouterState
+from router.services.dhcp import checksum, dns, leases
+from router.services.dhcp.model import Dhcp, DhcpNetwork
+from router.services.dhcp.render import (
+    PROGRAM,
+    ROUTER_NAME,
+    UNIT,
+    config_file,
+    hosts_file,
+    lease_file,
+    names_file,
+    render,
+)
+
+log = logging.getLogger(__name__)
+
+#: seconds that dnsmasq may take to start or to reread its lists
+PATIENCE = 3.0
+#: releases sent before looking at what dnsmasq made of them: its socket holds some 250 packets
+BURST = 100
+
+_DNS_COUNTERS = {
+    "hits.bind": ("gatehouse_dns_cache_hits_total", "Names answered from the router's own names and its cache"),
+    "misses.bind": ("gatehouse_dns_cache_misses_total", "Names asked of the zone's resolvers"),
+    "evictions.bind": ("gatehouse_dns_cache_evictions_total", "Names pushed out of the cache before their time"),
+}
+
+
+def _served(state: RouterState | None) -> tuple[DhcpNetwork, ...]:
+    return state.dhcp.networks if state is not None and state.dhcp is not None else ()
+
+
+def _standby(state: RouterState) -> bool:
+    """Whether this router holds no guest addresses now, so that nobody can ask it."""
+    redundancy = state.interfaces.redundancy
+    return redundancy is not None and redundancy.state == "standby"
+
+
+def _until(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        if time.monotonic() > deadline:
+            raise ApplyError(f"dnsmasq did not {what} within {PATIENCE:g} s")
+        time.sleep(0.002)
+
+
+def _answers(network: DhcpNetwork, host: Host) -> bool:
+    try:
+        dns.ask(str(network.gateway), ROUTER_NAME, timeout=0.5)
+    except (OSError, ValueError) as error:
+        if host.supervisor.pid(UNIT) is None:
+            raise ApplyError(f"dnsmasq ended: {host.supervisor.log_tail(UNIT)}") from error
+        return False
+    return True
+
+
+def _settle(networks: tuple[DhcpNetwork, ...], host: Host) -> None:
+    """Return when dnsmasq has started, or has acted on the SIGHUP it was sent.
+
+    It acts on signals before it reads packets, each time round its loop. The first answer may come from the round
+    that the signal arrived in; a second one cannot.
+    """
+    for network in (*networks, networks[0]):
+        _until(partial(_answers, network, host), f"answer on {network.gateway}")
+
+
+def _stale(dhcp: Dhcp, settings: Settings) -> list[tuple[leases.Lease, DhcpNetwork]]:
+    """Leases on networks that are served, of NICs that are gone or have another address now."""
+    granted = {host.address: host.mac for host in dhcp.hosts}
+    left = [lease for lease in leases.read(lease_file(settings)) if granted.get(lease.address) != lease.mac]
+    return [(lease, network) for lease in left for network in dhcp.networks if lease.address in network.subnet]
+
+
+def _release_stale(dhcp: Dhcp, settings: Settings) -> None:
+    """Give back what ``_stale`` finds, so that dnsmasq lets the next owner of an address have it at once."""
+
+    def released() -> bool:
+        stale = _stale(dhcp, settings)
+        for lease, network in stale[:BURST]:
+            leases.release(lease, network.interface, network.gateway)
+        return not stale
+
+    _until(released, "release the leases of guests that are gone")
+
+
+def _fill_checksums(networks: tuple[DhcpNetwork, ...]) -> None:
+    argv = [sys.executable, "-m", checksum.__name__, *(network.interface for network in networks)]
+    done = run(argv, check=False)
+    if done.returncode == checksum.UNAVAILABLE:
+        log.warning("DHCP replies keep their partial checksums: %s", done.stderr.strip())
+    elif done.returncode != 0:
+        raise ApplyError(str(CommandError(argv, done.returncode, done.stderr)))
+
+
+def _dhcp_socket_open() -> bool:
+    """Whether anything in this network namespace is bound to UDP port 67 (proc_pid_net(5), udp)."""
+    lines = Path("/proc/net/udp").read_text("ascii").splitlines()[1:]
+    return any(line.split()[1].endswith(":0043") for line in lines)
+
+
+class DhcpService(BaseService):
+    name = "dhcp"
+    after = ("interfaces",)
+    inputs = ("dhcp",)
+
+    def render(self, state: RouterState, settings: Settings) -> Rendered:
+        return render(state, settings)
+
+    def check(self, rendered: Rendered, staged: Mapping[Path, Path], host: Host) -> None:
+        config = staged.get(config_file(host.settings))
+        if config is None:
+            return
+        try:
+            run([PROGRAM, "--test", f"--conf-file={config}"])
+        except CommandError as error:
+            raise CheckFailedError(f"dnsmasq refuses its configuration: {error.stderr.strip()}") from error
+
+    def apply(self, change: Change, host: Host) -> None:
+        before, after = _served(change.before), _served(change.after)
+        if change.force or [network.interface for network in before] != [network.interface for network in after]:
+            _fill_checksums(after)
+        state = change.after
+        if state is None or not after:
+            return
+        if UNIT not in change.started:
+            if config_file(host.settings) in change.files:
+                host.supervisor.restart(UNIT)
+            elif change.force or change.files & {hosts_file(host.settings), names_file(host.settings)}:
+                host.supervisor.signal(UNIT, signal.SIGHUP)
+            else:
+                return
+        if not _standby(state):
+            _settle(after, host)
+            _release_stale(state.dhcp, host.settings)
+
+    def probe(self, state: RouterState, host: Host) -> None:
+        if not _served(state):
+            return
+        if host.supervisor.pid(UNIT) is None or not _dhcp_socket_open():
+            raise ProbeError(f"dnsmasq does not listen for DHCP: {host.supervisor.log_tail(UNIT, 3)}")
+        for network in () if _standby(state) else _served(state):
+            name = f"{ROUTER_NAME}.{network.domain}"
+            try:
+                answer = dns.ask(str(network.gateway), name)
+            except (OSError, ValueError) as error:
+                raise ProbeError(f"DNS on {network.gateway} does not answer: {error}") from error
+            if str(network.gateway) not in answer.values:
+                raise ProbeError(f"DNS on {network.gateway} says {name} is {answer.values}, code {answer.code}")
+
+    def metrics(self, state: RouterState, host: Host) -> str:
+        networks = _served(state)
+        if not networks:
+            return ""
+        lines = [
+            "# HELP gatehouse_dhcp_leases Leases that guests hold",
+            "# TYPE gatehouse_dhcp_leases gauge",
+            f"gatehouse_dhcp_leases {len(leases.read(lease_file(host.settings)))}",
+        ]
+        if not _standby(state):
+            for name, (metric, description) in _DNS_COUNTERS.items():
+                try:
+                    values = dns.ask(str(networks[0].gateway), name, dns.TXT, dns.CHAOS).values
+                except (OSError, ValueError):
+                    break  # the probe tells that DNS is down; here a value is left out
+                for value in values:
+                    lines += [f"# HELP {metric} {description}", f"# TYPE {metric} counter", f"{metric} {value}"]
+        return "\n".join(lines) + "\n"
+
+
+SERVICE = DhcpService()
