@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: help setup packages demo test unit netns bench check lock clean
+.PHONY: help setup packages demo test unit netns bench check schema lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ check: $(VENV)/.installed ## lint and types
 
 bench: setup ## speed table with ratios; JSON under tests/bench/results/
 	$(BIN)/python -m tests.bench
+
+schema: $(VENV)/.installed ## write the JSON Schemas of documents and status
+	$(BIN)/python -m tools.schemas
 
 lock: ## pin every dependency with hashes (needs uv)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \

@@ -53,16 +53,22 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+# IFNAMSIZ is 16 with the terminating zero; other characters would need quoting in nft and dnsmasq files
+INTERFACE_NAME = r"[a-z][a-z0-9_.-]{0,14}"
+MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
+# RFC 1123 section 2.1: one label
+LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+
 def _interface_name(value: str) -> str:
-    # IFNAMSIZ is 16 with the terminating zero; the rest would need quoting in nft and dnsmasq files
-    if not re.fullmatch(r"[a-z][a-z0-9_.-]{0,14}", value):
+    if not re.fullmatch(INTERFACE_NAME, value):
         raise ValueError("must be 1 to 15 of a-z, 0-9, '_', '.', '-' and begin with a letter")
     return value
 
 
 def _mac(value: str) -> str:
     value = value.lower()
-    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", value):
+    if not re.fullmatch(MAC, value):
         raise ValueError("must be six hexadecimal pairs joined by ':'")
     if int(value[:2], 16) & 1:
         raise ValueError("must be a unicast address")
@@ -70,8 +76,7 @@ def _mac(value: str) -> str:
 
 
 def _hostname(value: str) -> str:
-    # RFC 1123 section 2.1: one label
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", value):
+    if not re.fullmatch(LABEL, value):
         raise ValueError("must be 1 to 63 letters, digits or '-', and not begin or end with '-'")
     return value
 
@@ -97,10 +102,16 @@ def _with_prefix(value: object) -> object:
     return _dotted(value)
 
 
-InterfaceName = Annotated[str, AfterValidator(_interface_name)]
-MacAddress = Annotated[str, AfterValidator(_mac)]
-Hostname = Annotated[str, AfterValidator(_hostname)]
-Domain = Annotated[str, AfterValidator(_domain)]
+def _shown(pattern: str) -> Any:
+    # for the JSON Schema only: what it does not match is refused with a sentence instead
+    return Field(json_schema_extra={"pattern": f"^{pattern}$"})
+
+
+InterfaceName = Annotated[str, AfterValidator(_interface_name), _shown(INTERFACE_NAME)]
+#: written in lower case; upper case is accepted
+MacAddress = Annotated[str, AfterValidator(_mac), _shown(MAC.replace("a-f", "A-Fa-f"))]
+Hostname = Annotated[str, AfterValidator(_hostname), _shown(LABEL)]
+Domain = Annotated[str, AfterValidator(_domain), _shown(rf"{LABEL}(\.{LABEL})*")]
 Address = Annotated[IPv4Address, BeforeValidator(_dotted)]
 #: an address with its prefix length, e.g. ``10.1.1.1/24``
 InterfaceAddress = Annotated[IPv4Interface, BeforeValidator(_with_prefix)]
