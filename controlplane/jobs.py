@@ -65,6 +65,7 @@ def reversal(name: str) -> Callable[[Reversal], Reversal]:
 def create(session: Session, command: Command, answer: Async, *, user: User, account: Account) -> AsyncJob:
     """Add the job of an asynchronous command to the caller's transaction, ended already when nothing is left to do."""
     appliance_id, generation = answer.target or (None, None)
+    arguments = answer.arguments if answer.completion_arguments is None else answer.completion_arguments
     job = AsyncJob(
         command=command.name,
         user_id=user.id,
@@ -74,7 +75,7 @@ def create(session: Session, command: Command, answer: Async, *, user: User, acc
         appliance_id=appliance_id,
         generation=generation,
         workflow={"name": answer.workflow, "arguments": dict(answer.arguments)} if answer.workflow else None,
-        completion={"name": answer.completion, "arguments": dict(answer.arguments)} if answer.completion else None,
+        completion={"name": answer.completion, "arguments": dict(arguments)} if answer.completion else None,
         description=answer.description,
     )
     session.add(job)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -12,6 +14,8 @@ from appliance.errors import GatehouseError
 
 KEY_FILE = "secret.key"
 _VERSION = b"\x01"
+#: what a sealed text in a job's stored result begins with
+_MARK = "sealed:"
 _NONCE = 12
 
 
@@ -40,6 +44,23 @@ class Secrets:
             raise SecretsError(
                 f"a stored secret does not open; restore the {KEY_FILE} that belongs to this database"
             ) from error
+
+    def seal_text(self, text: str) -> str:
+        """``seal`` as text, for the stored result of a job; ``reveal`` opens it when the client asks for the result."""
+        return _MARK + base64.b64encode(self.seal(text)).decode()
+
+    def reveal(self, value: Any) -> Any:
+        """A job's stored result with its sealed texts opened; whatever else begins like one stays as it is."""
+        if isinstance(value, dict):
+            return {key: self.reveal(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.reveal(item) for item in value]
+        if isinstance(value, str) and value.startswith(_MARK):
+            try:
+                return self.open(base64.b64decode(value.removeprefix(_MARK), validate=True))
+            except (ValueError, SecretsError):
+                return value
+        return value
 
 
 def load_secrets(data_dir: Path) -> Secrets:

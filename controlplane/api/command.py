@@ -130,8 +130,9 @@ class Async:
       probes pass. This is what ``desired.desire_network`` returns; None (nothing to push to) ends the job at once.
     - ``workflow``: a durable workflow that ends the job itself with ``jobs.succeed`` or ``jobs.fail``.
 
-    ``completion`` names a function registered with ``jobs.completion``; it runs with ``arguments`` in the transaction
-    that ends the job well and returns the job's result. ``description`` is the text of the command's events.
+    ``completion`` names a function registered with ``jobs.completion``; it runs with ``arguments`` (or, where they
+    differ from the workflow's, ``completion_arguments``) in the transaction that ends the job well and returns the job's
+    result. ``description`` is the text of the command's events.
     """
 
     instance_type: str | None
@@ -141,6 +142,7 @@ class Async:
     workflow: str | None = None
     completion: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    completion_arguments: Mapping[str, Any] | None = None
 
 
 #: What handlers return: one object, a page of a list with the total, or a job.
