@@ -1,0 +1,369 @@
+"""The namespace hypervisor: appliances and guests as namespaces of this machine (see base.Hypervisor).
+
+All state is on disk (records, PID 1 of each instance) or in the kernel (processes, the fabric), so a control plane
+that starts again, or a second process that only looks, sees the same as the one that made it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from controlplane.hypervisors.base import (
+    ApplianceSpec,
+    GuestSpec,
+    HostFacts,
+    HypervisorError,
+    Instance,
+    Nic,
+    Power,
+    Segment,
+)
+from controlplane.hypervisors.namespace import boot, enter, layout
+from controlplane.hypervisors.namespace.cgroups import Cgroups
+from controlplane.hypervisors.namespace.fabric import Fabric, port_name
+from controlplane.hypervisors.namespace.launch import Launch
+from controlplane.hypervisors.namespace.mounts import Mount, in_user_namespace
+from controlplane.hypervisors.namespace.processes import terminate
+from controlplane.hypervisors.namespace.records import PROCESS, Record, Records
+
+log = logging.getLogger(__name__)
+
+CONSOLE_LOG = "console.log"
+#: bytes; beyond it the log starts again
+CONSOLE_LOG_LIMIT = 4 << 20
+#: seconds between asking an instance to stop and making it
+GRACE = 3.0
+
+
+class NamespaceHypervisor:
+    """One data directory's instances and their networks.
+
+    ``directory`` is its own (mode 0700). ``data`` is the control plane's data directory, of which no instance sees
+    anything (default: ``directory``). ``guest_paths`` of the machine are shown to guests, read-only.
+    """
+
+    name = "Namespace"
+
+    def __init__(self, directory: Path, *, data: Path | None = None, guest_paths: Sequence[Path] = ()) -> None:
+        self.directory = directory.absolute()
+        self._data = (data or directory).absolute()
+        self._guest_paths = tuple(layout.uncovered(list(guest_paths)))
+        self._records = Records(self.directory / "instances")
+        self._fabric = Fabric(self.directory / "fabric")
+        self._cgroups = Cgroups(self.directory)
+        self._python = layout.this_python()
+        self._one_user = in_user_namespace() and not _many_users()
+        self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self._owner: IO[bytes] | None = None
+
+    # --- life of the hypervisor -------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make ready: adopt what runs, remove what a crash left half made. One process at a time owns a directory."""
+        if self._owner is not None:
+            return
+        self._records.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._owner = self._claim()
+        try:
+            self._fabric.open()
+            self._records.sweep()
+            self._adopt()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave everything running and give up ownership."""
+        self._fabric.close()
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
+
+    def purge(self) -> None:
+        """Destroy every instance and the fabric: afterwards nothing of this hypervisor is left on the machine."""
+        for instance_id in list(self._records.ids()):
+            self.destroy(instance_id)
+        self._fabric.remove()
+        self._cgroups.remove_all()
+        self.close()
+
+    def _claim(self) -> IO[bytes]:
+        file = (self.directory / "lock").open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            if error.errno == errno.EWOULDBLOCK:
+                raise HypervisorError(f"{self.directory} is in use by another control plane; stop that first") from None
+            raise
+        return file
+
+    def _adopt(self) -> None:
+        expected = set()
+        for instance_id in list(self._records.ids()):
+            record = self._records.load(instance_id)
+            if record is None:
+                self._records.remove(instance_id)
+                continue
+            process = self._records.process(instance_id)
+            if process is None or not process.alive():
+                continue
+            log.info("adopting %s %s (process %d)", record.kind, instance_id, process.pid)
+            # attaching or detaching may have been cut off half-way: the record says what must be
+            for number, nic in enumerate(record.nics):
+                self._fabric.plug(instance_id, nic, process.pid, f"eth{number}")
+            expected |= {port_name(instance_id, nic.mac) for nic in record.nics}
+        for port in self._fabric.ports():
+            if port not in expected:
+                self._fabric.delete_port(port)
+        known = set(self._records.ids())
+        for instance_id in self._cgroups.ids():
+            if instance_id not in known:
+                self._cgroups.remove(instance_id)
+
+    # --- segments -----------------------------------------------------------------------------------------------
+
+    def ensure_segment(self, segment: Segment) -> None:
+        self._fabric.ensure_segment(segment)
+
+    def remove_segment(self, name: str) -> None:
+        for instance_id in self._records.ids():
+            record = self._records.load(instance_id)
+            if record and any(nic.segment == name for nic in record.nics) and self.power(instance_id) == "running":
+                raise HypervisorError(f"segment {name} is in use by {instance_id}; stop or detach it first")
+        self._fabric.remove_segment(name)
+
+    # --- starting -------------------------------------------------------------------------------------------------
+
+    def start_appliance(self, spec: ApplianceSpec) -> None:
+        record = Record(spec.id, "appliance", spec.hostname, spec.nics, spec.cpus, spec.memory_mb)
+
+        def prepare(folder: Path) -> tuple[Mount, ...]:
+            inittab = boot.appliance_inittab(self._python.executable)
+            boot.prepare_appliance(
+                folder, spec.id, spec.hostname, inittab, dict(spec.identity), one_user=self._one_user
+            )
+            return layout.appliance(folder, self._data, self._python, spec.memory_mb)
+
+        self._start(record, prepare)
+
+    def start_guest(self, spec: GuestSpec) -> None:
+        if spec.template not in boot.TEMPLATES:
+            known = ", ".join(sorted(boot.TEMPLATES))
+            raise HypervisorError(f"there is no guest template {spec.template}; known are {known}")
+        record = Record(spec.id, "guest", spec.hostname, spec.nics, spec.cpus, spec.memory_mb, spec.template)
+
+        def prepare(folder: Path) -> tuple[Mount, ...]:
+            boot.prepare_guest(folder, spec.id, spec.hostname, spec.template, one_user=self._one_user)
+            return layout.guest(folder, self._data, self._guest_paths, spec.memory_mb)
+
+        self._start(record, prepare)
+
+    def _start(self, record: Record, prepare: Callable[[Path], tuple[Mount, ...]]) -> None:
+        with self._turn(record.id):
+            if self.power(record.id) == "running":
+                return
+            self._clear(record.id)
+            self._records.save(record)
+            folder = self._records.folder(record.id)
+            (folder / "mnt").mkdir(exist_ok=True)
+            launch = Launch(
+                hostname=record.hostname,
+                root=str(folder / "mnt"),
+                mounts=prepare(folder),
+                argv=("/usr/bin/busybox",),
+                environment=boot.environment(_python_variables()),
+                process_file=str(folder / PROCESS),
+                log=str(folder / CONSOLE_LOG),
+                cgroups=self._cgroups.prepare(record.id, record.memory_mb),
+            )
+            try:
+                self._launch(record, launch)
+            except BaseException:
+                self._kill(record.id, 0)
+                self._clear(record.id)
+                raise
+
+    def _launch(self, record: Record, launch: Launch) -> None:
+        launcher = subprocess.Popen(
+            [sys.executable, "-P", "-m", "controlplane.hypervisors.namespace.launch"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        with launcher:
+            assert launcher.stdin and launcher.stdout
+            try:
+                launcher.stdin.write(launch.encode() + "\n")
+                launcher.stdin.flush()
+                first = launcher.stdout.readline()
+                if first.strip().isdigit():
+                    for number, nic in enumerate(record.nics):
+                        self._fabric.plug(record.id, nic, int(first), f"eth{number}")
+                    launcher.stdin.write("go\n")
+                    launcher.stdin.close()
+                    first = ""
+                problem = (first + launcher.stdout.read()).strip()
+            except BrokenPipeError:
+                problem = launcher.stdout.read().strip() or "the launcher died"
+        if problem or launcher.returncode:
+            raise HypervisorError(f"{record.kind} {record.id} does not start: {problem or 'see the control plane log'}")
+
+    # --- stopping -------------------------------------------------------------------------------------------------
+
+    def stop(self, instance_id: str, *, force: bool = False) -> None:
+        with self._turn(instance_id):
+            self._kill(instance_id, 0 if force else GRACE)
+            self._clear(instance_id)
+
+    def destroy(self, instance_id: str) -> None:
+        with self._turn(instance_id):
+            self._kill(instance_id, 0)
+            self._clear(instance_id)
+            self._records.remove(instance_id)
+
+    def _kill(self, instance_id: str, grace: float) -> None:
+        process = self._records.process(instance_id)
+        if process is None:
+            return
+        try:
+            terminate(process, grace)
+        except TimeoutError as error:
+            raise HypervisorError(f"{instance_id} does not stop: {error}") from error
+
+    def _clear(self, instance_id: str) -> None:
+        """Remove what a run of the instance had: ports in the fabric (by record), control group, process file."""
+        try:
+            record = self._records.load(instance_id)
+        except HypervisorError:
+            record = None
+        for nic in record.nics if record else ():
+            self._fabric.unplug(instance_id, nic.mac)
+        self._cgroups.remove(instance_id)
+        (self._records.folder(instance_id) / PROCESS).unlink(missing_ok=True)
+
+    # --- NICs -----------------------------------------------------------------------------------------------------
+
+    def attach_nic(self, instance_id: str, nic: Nic) -> None:
+        with self._turn(instance_id):
+            record = self._require(instance_id)
+            if nic not in record.nics:
+                if any(old.mac == nic.mac for old in record.nics):
+                    self._fabric.unplug(instance_id, nic.mac)
+                record = record.attached(nic)
+                self._records.save(record)
+            process = self._records.process(instance_id)
+            if process and process.alive():
+                self._fabric.plug(instance_id, nic, process.pid, f"eth{record.nics.index(nic)}")
+
+    def detach_nic(self, instance_id: str, mac: str) -> None:
+        with self._turn(instance_id):
+            record = self._require(instance_id)
+            self._fabric.unplug(instance_id, mac)
+            self._records.save(record.detached(mac))
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    def instances(self) -> list[Instance]:
+        found = []
+        for instance_id in self._records.ids():
+            record = self._records.load(instance_id)
+            if record is not None:
+                self._trim_log(instance_id)
+                found.append(Instance(instance_id, record.kind, self.power(instance_id)))
+        return found
+
+    def power(self, instance_id: str) -> Power:
+        if not self._records.folder(instance_id).exists():
+            return "absent"
+        process = self._records.process(instance_id)
+        return "running" if process and process.alive() else "stopped"
+
+    def facts(self) -> HostFacts:
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        return HostFacts(socket.gethostname(), self.name, os.cpu_count() or 1, pages * size)
+
+    def console(self, instance_id: str) -> str:
+        """What the instance's init and the programs it runs printed, the newest 4 MiB at most."""
+        try:
+            return (self._records.folder(instance_id) / CONSOLE_LOG).read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def state_directory(self, instance_id: str) -> Path:
+        """The instance's /var (appliance) or root (guest) on the machine, for backups and debugging."""
+        folder = self._records.folder(instance_id)
+        return folder / ("var" if self._require(instance_id).kind == "appliance" else "root")
+
+    # --- reaching in ----------------------------------------------------------------------------------------------
+
+    def connect(self, address: str, port: int, timeout: float) -> socket.socket:
+        sock = self._fabric.socket()
+        try:
+            sock.settimeout(timeout)
+            sock.connect((address, port))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def command(self, instance_id: str, argv: Sequence[str]) -> list[str]:
+        """The argument list that runs ``argv`` inside the instance, for callers that start processes themselves."""
+        process = self._records.process(instance_id)
+        if process is None or not process.alive():
+            power = self.power(instance_id)
+            raise HypervisorError(
+                f"{instance_id} is {power}; start it first"
+                if power == "stopped"
+                else f"there is no instance {instance_id}"
+            )
+        return enter.command(process.pid, argv, [*enter.terminal(), *_python_variables()])
+
+    def exec(self, instance_id: str, argv: Sequence[str]) -> int:
+        return enter.run_attached(self.command(instance_id, argv))
+
+    # --- helpers --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _turn(self, instance_id: str) -> Iterator[None]:
+        """Calls about one instance take turns."""
+        if self._owner is None:
+            raise HypervisorError("the hypervisor is not open")
+        with self._locks[instance_id]:
+            yield
+
+    def _require(self, instance_id: str) -> Record:
+        record = self._records.load(instance_id)
+        if record is None:
+            raise HypervisorError(f"there is no instance {instance_id}")
+        return record
+
+    def _trim_log(self, instance_id: str) -> None:
+        path = self._records.folder(instance_id) / CONSOLE_LOG
+        with suppress(FileNotFoundError):
+            # writers append, so after this they go on at the new end
+            if path.stat().st_size > CONSOLE_LOG_LIMIT:
+                os.truncate(path, 0)
+
+
+def _python_variables() -> list[tuple[str, str]]:
+    path = os.environ.get("PYTHONPATH")
+    return [("PYTHONPATH", path)] if path else []
+
+
+def _many_users() -> bool:
+    """Whether this user namespace has more users than its root."""
+    return sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines()) > 1

@@ -1,0 +1,135 @@
+"""Starts one instance: run as ``python -m controlplane.hypervisors.namespace.launch`` by the hypervisor.
+
+Standard input: a Launch as one line of JSON, then the line ``go`` once the NICs are in place. Standard output: the
+PID of the instance's PID 1 on a line; then nothing and its end when the instance's init was executed, or the text
+of what went wrong. When the hypervisor dies before ``go``, so does the instance.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from controlplane.hypervisors.namespace import syscalls
+from controlplane.hypervisors.namespace.mounts import Mount, perform
+from controlplane.hypervisors.namespace.processes import Process
+from controlplane.hypervisors.namespace.records import write_atomically
+
+#: numbers of capabilities(7) that reach beyond an instance's namespaces: loading modules, raw hardware, clocks,
+#: device nodes, the kernel log, mandatory access control, BPF and the like
+DROPPED_CAPABILITIES = {
+    "linux_immutable": 9,
+    "sys_module": 16,
+    "sys_rawio": 17,
+    "sys_pacct": 20,
+    "sys_time": 25,
+    "mknod": 27,
+    "mac_override": 32,
+    "mac_admin": 33,
+    "syslog": 34,
+    "wake_alarm": 35,
+    "block_suspend": 36,
+    "perfmon": 38,
+    "bpf": 39,
+    "checkpoint_restore": 40,
+}
+
+NAMESPACES = (
+    syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWUTS
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWNET
+    | syscalls.CLONE_NEWCGROUP
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """All that the launcher must know; nothing of it is secret."""
+
+    hostname: str
+    #: where the instance's root is put together; it exists and is empty
+    root: str
+    mounts: tuple[Mount, ...]
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    #: written with the identity of PID 1 (processes.Process)
+    process_file: str
+    #: standard output and error of PID 1
+    log: str
+    #: cgroup.procs files to enter
+    cgroups: tuple[str, ...] = ()
+
+    def encode(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, text: str) -> Launch:
+        raw = json.loads(text)
+        sequences = {name: tuple(raw[name]) for name in ("argv", "cgroups")}
+        return cls(**{**raw, **sequences, "mounts": tuple(Mount(**item) for item in raw["mounts"])})
+
+
+def main() -> int:
+    launch = Launch.decode(sys.stdin.readline())
+    for path in launch.cgroups:
+        Path(path).write_text(str(os.getpid()))
+    syscalls.unshare(NAMESPACES)
+    pid = os.fork()
+    if pid == 0:
+        _become_init(launch)
+    process = Process.of(pid)
+    if process is None:
+        return 1
+    write_atomically(Path(launch.process_file), json.dumps(asdict(process)))
+    print(pid, flush=True)
+    return 0
+
+
+def _become_init(launch: Launch) -> None:
+    try:
+        os.setsid()
+        socket.sethostname(launch.hostname)
+        log = os.open(launch.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        syscalls.mount("none", Path("/"), flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+        perform(launch.mounts, Path(launch.root))
+        syscalls.pivot_root(Path(launch.root))
+        drop_capabilities(DROPPED_CAPABILITIES.values())
+        if sys.stdin.readline() != "go\n":
+            os._exit(1)
+        _execute(launch.argv, launch.environment, log)
+    except BaseException as error:
+        print(f"{error}", flush=True)
+        os._exit(1)
+
+
+def drop_capabilities(numbers: Iterable[int]) -> None:
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    for number in numbers:
+        if number <= last:
+            syscalls.drop_capability(number)
+
+
+def _execute(argv: Sequence[str], environment: dict[str, str], log: int) -> None:
+    # the hypervisor reads the pipe to its end: it must close on success and still be there for an error
+    os.set_inheritable(os.dup2(1, 9, inheritable=False), False)
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(null)
+    try:
+        os.execve(argv[0], ["init", *argv[1:]], environment)  # noqa: S606 - it is the point of the launcher
+    except OSError as error:
+        os.write(9, f"cannot execute {argv[0]}: {error.strerror}\n".encode())
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
