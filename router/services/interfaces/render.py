@@ -1,0 +1,90 @@
+"""Ruleset of the interfaces: which interfaces and addresses there are, no spoofed sources, paths of public traffic.
+
+Sets for the rules of other services: ``guest_interfaces``, ``public_interfaces`` (ifname), ``public_addresses`` (ipv4_addr),
+``guest_subnets`` (ipv4_addr, interval).
+
+With several public interfaces a connection keeps to one of them: the one it came in by, or the one that has the
+address its guest is translated to. The top byte of the connection mark says which (0: the default route).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+
+from appliance.netfilter.base import ADMISSION, RAW_PREROUTING
+from appliance.netfilter.ruleset import Ruleset, Set
+from router.services.interfaces.model import Interface, Interfaces
+from router.services.nat.model import Nat
+
+#: bits of packet and connection marks that name a public path; bits 22 and 23 belong to the firewall
+PATH_MASK = 0xFF000000
+PATH_SHIFT = 24
+
+
+def paths(interfaces: Interfaces) -> dict[str, int]:
+    """Number of each public interface that has a gateway: 0 for the one with the default route, then 1, 2, ..."""
+    return {nic.name: number for number, nic in enumerate(nic for nic in interfaces.of_role("public") if nic.gateway)}
+
+
+def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
+    """The contribution of the interfaces section."""
+    guests, publics = interfaces.of_role("guest"), interfaces.of_role("public")
+    chains = {f"source_{nic.name}": "" for nic in guests}
+    rules: dict[str, tuple[tuple[int, str], ...]] = {
+        RAW_PREROUTING: ((110, "iifname vmap @guest_sources"),),
+        ADMISSION: ((100, "iifname @public_interfaces ip saddr @guest_subnets drop"),),
+    }
+    rules |= {f"source_{nic.name}": _source_guard(nic) for nic in guests}
+    sets = {
+        "guest_interfaces": Set("type ifname;", _names(guests)),
+        "public_interfaces": Set("type ifname;", _names(publics)),
+        "public_addresses": Set("type ipv4_addr;", {str(address): "" for address in interfaces.public_addresses()}),
+        "guest_subnets": Set(
+            "type ipv4_addr; flags interval;", {str(subnet): "" for nic in guests for subnet in nic.subnets}
+        ),
+        "guest_sources": Set(
+            "type ifname : verdict;", {f'"{nic.name}"': f"jump source_{nic.name}" for nic in guests}, is_map=True
+        ),
+    }
+    further = {name: number << PATH_SHIFT for name, number in paths(interfaces).items() if number}
+    if further:
+        by_address = {address.ip: further.get(nic.name, 0) for nic in publics for address in nic.addresses}
+        static = [(str(one.guest), one.address) for one in nat.static] if nat else []
+        source = [(subnet, one.address) for one in nat.source for subnet in _subnets(guests, one.interface)] if nat else []
+        chains["public_paths"] = "type filter hook prerouting priority mangle; policy accept;"
+        rules["public_paths"] = (
+            (200, "iifname @public_interfaces ct state new ct mark set iifname map @path_of_interface"),
+            (210, "iifname @guest_interfaces ct state new ct mark set ip saddr map @path_of_subnet"),
+            (220, "iifname @guest_interfaces ct state new ct mark set ip saddr map @path_of_guest"),
+            (230, f"iifname @guest_interfaces meta mark set ct mark & {PATH_MASK:#x}"),
+        )
+        sets |= {
+            "path_of_interface": Set(
+                "type ifname : mark;", {f'"{nic.name}"': f"{further.get(nic.name, 0):#x}" for nic in publics}, is_map=True
+            ),
+            "path_of_guest": Set("type ipv4_addr : mark;", _marks(static, by_address), is_map=True),
+            "path_of_subnet": Set("type ipv4_addr : mark; flags interval;", _marks(source, by_address), is_map=True),
+        }
+    return Ruleset(chains=chains, rules=rules, sets=sets)
+
+
+def _names(nics: Iterable[Interface]) -> dict[str, str]:
+    return {f'"{nic.name}"': "" for nic in nics}
+
+
+def _source_guard(nic: Interface) -> tuple[tuple[int, str], ...]:
+    subnets = ", ".join(str(subnet) for subnet in nic.subnets)
+    return (
+        # a DHCP client has no address yet (RFC 2131, 4.1)
+        (100, "ip saddr 0.0.0.0 udp sport 68 udp dport 67 return"),
+        (110, f"ip saddr != {{ {subnets} }} drop" if subnets else "drop"),
+    )
+
+
+def _subnets(guests: Iterable[Interface], name: str) -> list[str]:
+    return [str(subnet) for nic in guests if nic.name == name for subnet in nic.subnets]
+
+
+def _marks(translated: Iterable[tuple[str, IPv4Address]], by_address: dict[IPv4Address, int]) -> dict[str, str]:
+    return {source: f"{by_address.get(address, 0):#x}" for source, address in translated}
