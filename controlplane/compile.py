@@ -16,7 +16,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from appliance.errors import GatehouseError
 from appliance.schema.types import PortRange
-from controlplane.intent import Filter, Forward, GuestNetwork, Intent, PublicAddress, RouterNic
+from controlplane.intent import CONTROL_PREFIX, Filter, Forward, GuestNetwork, Intent, PublicAddress, RouterNic
 from router.services.accounting.model import Accounting
 from router.services.dhcp.model import Dhcp, DhcpHost, DhcpNetwork
 from router.services.firewall.model import EgressDefault, EgressRule, IngressRule
@@ -24,8 +24,6 @@ from router.services.interfaces.model import Interface, Interfaces
 from router.services.metadata.model import GuestMetadata, Metadata
 from router.services.nat.model import Nat, PortForward, SourceNat, StaticNat
 from router.services.password.model import GuestPassword, Passwords
-
-CONTROL_PREFIX = 16
 
 
 class CompileError(GatehouseError):

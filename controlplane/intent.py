@@ -32,6 +32,9 @@ Row = TypeVar("Row", bound=NamedTuple)
 REVOKED = "Revoke"
 RELEASING = "Releasing"
 
+#: prefix length of the control network
+CONTROL_PREFIX = 16
+
 
 class RouterNic(NamedTuple):
     """One NIC of the router, as in ``Appliance.nics``."""

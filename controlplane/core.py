@@ -1,0 +1,24 @@
+"""What every part of the control plane that acts in the background works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from controlplane.configuration import Configuration
+from controlplane.hypervisors.base import Hypervisor
+from controlplane.pki import Authority
+from controlplane.secrets import Secrets
+from controlplane.store.database import Database
+
+
+@dataclass(frozen=True)
+class Core:
+    """One control plane: its tables, keys and hypervisor. Made once, passed explicitly."""
+
+    database: Database
+    configuration: Configuration
+    secrets: Secrets = field(repr=False)
+    authority: Authority = field(repr=False)
+    hypervisor: Hypervisor
+    #: the installation's UUID
+    cloud: str
