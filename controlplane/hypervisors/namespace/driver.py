@@ -145,6 +145,10 @@ class NamespaceHypervisor:
                 raise HypervisorError(f"segment {name} is in use by {instance_id}; stop or detach it first")
         self._fabric.remove_segment(name)
 
+    def segments(self) -> list[str]:
+        """Names of all segments."""
+        return list(self._fabric.segments())
+
     # --- starting -------------------------------------------------------------------------------------------------
 
     def start_appliance(self, spec: ApplianceSpec) -> None:

@@ -1,0 +1,349 @@
+"""A small cloud for tests: routers, guests and hosts of the outside, on a real hypervisor.
+
+The lab uses the Hypervisor interface, the control plane's CA and its client of the agents, so tests written with it
+do not depend on the kind of hypervisor.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from appliance.run import run
+from appliance.schema.envelope import ControlInterface, Identity
+from appliance.schema.status import Health, Status
+from controlplane.hypervisors.base import ApplianceSpec, GuestSpec, HypervisorError, Nic, Segment
+from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
+from controlplane.pki import Authority
+from controlplane.push import Agent, AgentClient
+from router.document import RouterDocument, RouterState
+from tests.wait import wait_for
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+State = RouterState | Mapping[str, Any]
+
+
+class Lab:
+    """Everything in it goes when it is closed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.hypervisor = NamespaceHypervisor(
+            directory / "hypervisor",
+            data=directory,
+            # guests can run the tests' own programs
+            guest_paths=(REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)),
+        )
+        self.hypervisor.open()
+        self.authority = Authority(directory / "ca")
+        self.routers: dict[str, Router] = {}
+        self.machines: dict[str, Machine] = {}
+        self._numbers = itertools.count(1)
+
+    def close(self) -> None:
+        for router in self.routers.values():
+            router.agent.close()
+        self.hypervisor.purge()
+
+    # --- names that are used once -----------------------------------------------------------------------------
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    def mac(self) -> str:
+        return "02:" + self.number().to_bytes(5, "big").hex(":")
+
+    def segment(self, name: str = "guest", mtu: int = 1500) -> str:
+        """A new segment; returns its name."""
+        name = f"{name}-{self.number()}"
+        self.hypervisor.ensure_segment(Segment(name, mtu))
+        return name
+
+    def control(self, name: str = "eth1") -> dict[str, Any]:
+        """A control interface for a router's document, with an address and a MAC nobody else has."""
+        address = ipaddress.IPv4Address("169.254.1.0") + self.number()
+        return {"name": name, "mac": self.mac(), "role": "control", "addresses": [f"{address}/16"]}
+
+    # --- what the lab is made of ------------------------------------------------------------------------------
+
+    def router(
+        self, state: State, *, segments: Mapping[str, str] | None = None, push: bool = True, memory_mb: int = 256
+    ) -> Router:
+        """Boot a router with the NICs of ``state`` and push it.
+
+        ``segments``: interface name -> segment. An interface that is not in it is on ``control``, or else on
+        ``<role>-<network>`` of the document.
+        """
+        wanted = validated(state)
+        nics = []
+        for interface in wanted.interfaces.interfaces:
+            default = "control" if interface.role == "control" else f"{interface.role}-{interface.network}".rstrip("-")
+            segment = (segments or {}).get(interface.name, default)
+            if segment not in self.hypervisor.segments():
+                self.hypervisor.ensure_segment(Segment(segment))
+            nics.append(Nic(interface.mac, segment))
+        control = wanted.interfaces.of_role("control")[0]
+        router = Router(self, f"r-{self.number()}", str(control.addresses[0].ip))
+        credentials = self.authority.issue(router.id, "router")
+        identity = Identity(
+            id=router.id,
+            role="router",
+            control=ControlInterface(mac=control.mac, name=control.name, address=str(control.addresses[0])),
+        )
+        router.spec = ApplianceSpec(
+            id=router.id,
+            hostname=wanted.hostname,
+            nics=tuple(nics),
+            identity={
+                "identity.json": identity.model_dump_json().encode(),
+                "ca.pem": self.authority.certificate,
+                "cert.pem": credentials.certificate,
+                "key.pem": credentials.key,
+            },
+            memory_mb=memory_mb,
+        )
+        self.routers[router.id] = router
+        router.start()
+        if push:
+            router.push(wanted)
+        return router
+
+    def guest(
+        self,
+        segment: str,
+        mac: str | None = None,
+        *,
+        hostname: str = "",
+        template: str = "bare",
+        address: str | None = None,
+        gateway: str | None = None,
+    ) -> Machine:
+        """A tenant's machine with one NIC. ``address`` (with prefix length) sets it up by hand, else see ``dhcp()``."""
+        name = f"g-{self.number()}"
+        nic = Nic((mac or self.mac()).lower(), segment)
+        machine = Machine(self, name, nic.mac)
+        self.hypervisor.start_guest(GuestSpec(name, hostname or name, (nic,), template))
+        self.machines[name] = machine
+        if address is not None:
+            machine.configure([address], gateway)
+        return machine
+
+    def host(self, name: str, segment: str, addresses: Sequence[str], gateway: str | None = None) -> Machine:
+        """A machine outside the tenants' networks, e.g. on the internet; ``addresses`` have prefix lengths."""
+        if segment not in self.hypervisor.segments():
+            self.hypervisor.ensure_segment(Segment(segment))
+        machine = self.guest(segment, hostname=name)
+        machine.configure(addresses, gateway)
+        return machine
+
+    def logs(self) -> dict[str, str]:
+        """What agents and daemons of the routers printed, newest last, by router and file."""
+        return {f"{router.id} {name}": text for router in self.routers.values() for name, text in router.logs().items()}
+
+
+def validated(state: State) -> RouterState:
+    return state if isinstance(state, RouterState) else RouterState.model_validate(state)
+
+
+@dataclass
+class Instance:
+    """What routers and machines have in common: commands run in them."""
+
+    lab: Lab
+    id: str
+
+    def run(
+        self, argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in it; raises CommandError on a non-zero status unless ``check`` is false."""
+        return run(self.lab.hypervisor.command(self.id, argv), stdin=stdin, timeout=timeout, check=check)
+
+    def ok(self, argv: Sequence[str], *, timeout: float = 30) -> bool:
+        """Whether a command exits with 0."""
+        return self.run(argv, timeout=timeout, check=False).returncode == 0
+
+    def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+        """Start a command in it with pipes for output; the caller ends it (or the end of the lab does)."""
+        defaults = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True}
+        return subprocess.Popen(self.lab.hypervisor.command(self.id, argv), **{**defaults, **options})
+
+    def write(self, path: str, content: str) -> None:
+        self.run(["tee", path], stdin=content)
+
+    def read(self, path: str) -> str:
+        return self.run(["cat", path]).stdout
+
+    def processes(self) -> dict[int, str]:
+        """Process number in the instance -> command line."""
+        script = 'for p in /proc/[0-9]*; do printf "%s " "${p#/proc/}"; tr "\\0" " " <"$p/cmdline"; echo; done'
+        lines = self.run(["sh", "-c", script], check=False).stdout.splitlines()
+        pairs = (line.split(" ", 1) for line in lines if " " in line)
+        return {int(pid): command.strip() for pid, command in pairs if command.strip() and script[:20] not in command}
+
+    def pids(self, text: str) -> list[int]:
+        """Numbers of the processes whose command line contains ``text``."""
+        return sorted(pid for pid, command in self.processes().items() if text in command and pid != 1)
+
+    def kill(self, text: str, signal: str = "KILL") -> list[int]:
+        """Send a signal to every process whose command line contains ``text``; which ones these were."""
+        found = self.pids(text)
+        assert found, f"nothing in {self.id} runs {text!r}: {self.processes()}"
+        self.run(["kill", f"-{signal}", *map(str, found)])
+        return found
+
+
+@dataclass
+class Router(Instance):
+    """A router and the control plane's view of it."""
+
+    address: str
+    spec: ApplianceSpec = field(init=False)
+    agent: AgentClient = field(init=False)
+    generation: int = 0
+
+    def __post_init__(self) -> None:
+        self.agent = AgentClient(Agent(self.id, self.address), self.lab.authority, self.lab.hypervisor.connect)
+
+    def start(self) -> None:
+        """Power on; returns when the agent answers."""
+        self.lab.hypervisor.start_appliance(self.spec)
+        self.wait_agent()
+
+    def wait_agent(self, timeout: float = 15) -> Status:
+        return wait_for(self.agent.status, timeout, f"the agent of {self.id}")
+
+    def stop(self, *, force: bool = False) -> None:
+        self.lab.hypervisor.stop(self.id, force=force)
+
+    def document(self, state: State) -> bytes:
+        """The next generation's document as it travels."""
+        self.generation += 1
+        document = RouterDocument(kind="router", id=self.id, generation=self.generation, state=validated(state))
+        return document.model_dump_json().encode()
+
+    def push(self, state: State, *, wait: float = 20) -> Status:
+        """Push ``state`` as the next generation and wait for its end; it must have been applied."""
+        status = self.push_document(self.document(state), wait=wait)
+        assert status.generation == self.generation, f"{self.id}: {status.attempt}\n{self.text_logs()}"
+        return status
+
+    def push_document(self, document: bytes, *, wait: float = 20) -> Status:
+        """Push bytes and return the status, whatever came of it."""
+        return self.agent.push(document, wait=wait)
+
+    def status(self) -> Status:
+        return self.agent.status()
+
+    def health(self) -> Health:
+        return self.agent.health()
+
+    def metrics(self) -> str:
+        return self.agent.metrics()
+
+    def wait_healthy(self, timeout: float = 10) -> Health:
+        def healthy() -> Health | None:
+            health = self.health()
+            assert health.healthy, health
+            return health
+
+        found = wait_for(healthy, timeout, f"{self.id} to be healthy")
+        assert found is not None
+        return found
+
+    def kill_agent(self) -> int:
+        """Kill the agent without warning; its old process number."""
+        return self.kill("appliance.agent")[0]
+
+    def logs(self) -> dict[str, str]:
+        """Console and each file of the log directory, the newest 200 lines."""
+        logs = {"console": self.lab.hypervisor.console(self.id)}
+        try:
+            directory = self.lab.hypervisor.state_directory(self.id) / "log/gatehouse"
+        except HypervisorError:
+            return logs
+        for path in sorted(directory.rglob("*")):
+            if path.is_file():
+                logs[path.name] = path.read_text(errors="replace")
+        return {name: "\n".join(text.splitlines()[-200:]) for name, text in logs.items() if text.strip()}
+
+    def text_logs(self) -> str:
+        return "\n".join(f"--- {name}\n{text}" for name, text in self.logs().items())
+
+
+@dataclass
+class Machine(Instance):
+    """A guest, or a host outside."""
+
+    mac: str
+
+    def configure(self, addresses: Sequence[str], gateway: str | None = None, interface: str = "eth0") -> None:
+        """Set addresses and default route by hand."""
+        for address in addresses:
+            self.run(["ip", "address", "replace", address, "dev", interface])
+        self.run(["ip", "link", "set", interface, "up"])
+        if gateway is not None:
+            self.run(["ip", "route", "replace", "default", "via", gateway])
+
+    def dhcp(self, interface: str = "eth0", *, timeout: float = 5) -> dict[str, str]:
+        """Get a lease with udhcpc, set the interface up by it; what the server sent (names as in udhcpc's script).
+
+        Raises AssertionError when there is no lease within ``timeout`` seconds.
+        """
+        self.run(["ip", "link", "set", interface, "up"])
+        script = '#!/bin/sh\n/etc/guest/udhcpc "$@"\n[ "$1" = bound ] && env >/run/lease\nexit 0\n'
+        self.write("/run/udhcpc", script)
+        self.run(["chmod", "755", "/run/udhcpc"])
+        tries = max(1, round(timeout))
+        options = [word for code in (26, 119, 121) for word in ("-O", str(code))]
+        argv = ["busybox", "udhcpc", "-n", "-q", "-i", interface, "-t", str(tries), "-T", "1", "-s", "/run/udhcpc"]
+        done = self.run([*argv, *options], check=False, timeout=timeout + 5)
+        assert done.returncode == 0, f"no lease for {self.id}: {done.stderr}"
+        return dict(line.split("=", 1) for line in self.read("/run/lease").splitlines() if "=" in line)
+
+    def ping(self, address: str, *, timeout: int = 1) -> bool:
+        """Whether one echo is answered within ``timeout`` seconds."""
+        return self.ok(["busybox", "ping", "-c", "1", "-W", str(timeout), address])
+
+    def connects(self, address: str, port: int, *, timeout: float = 1) -> bool:
+        """Whether a TCP connection can be made."""
+        code = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3]))"
+        return self.ok(["/usr/bin/python3", "-c", code, address, str(port), str(timeout)])
+
+    def http(self, url: str, *options: str, timeout: float = 5) -> tuple[int, str]:
+        """Status and body of a request by curl, with further ``options`` of it; status 0 when there is no answer."""
+        argv = ["curl", "-s", "-m", str(timeout), "-w", "\n%{http_code}", *options, url]
+        body, _, status = self.run(argv, check=False, timeout=timeout + 5).stdout.rpartition("\n")
+        return int(status or 0), body
+
+    def serve(self, port: int, body: str) -> None:
+        """An HTTP server that answers every request with ``body`` and logs the client's address to /run/clients."""
+        self.popen(
+            ["/usr/bin/python3", "-c", _SERVER, str(port), json.dumps(body)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(lambda: self.connects("127.0.0.1", port), 5, f"the web server of {self.id}")
+
+    def clients(self) -> list[str]:
+        """Source addresses of the requests that the server got, oldest first."""
+        return self.read("/run/clients").split()
+
+
+_SERVER = """
+import http.server, json, sys
+body = json.loads(sys.argv[2]).encode()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        with open("/run/clients", "a") as file: print(self.client_address[0], file=file)
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+open("/run/clients", "a").close()
+http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Handler).serve_forever()
+"""
