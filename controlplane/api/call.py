@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -11,12 +11,13 @@ from sqlalchemy.orm import Session
 
 from controlplane import events
 from controlplane.api.command import DOMAIN_ADMIN, ROOT_ADMIN, Command
+from controlplane.api.sessions import Limiter
 from controlplane.configuration import Configuration
-from controlplane.errors import LimitError, ParameterError, PermissionDeniedError, unknown_id
+from controlplane.errors import LimitError, ParameterError, PermissionDeniedError, UnauthenticatedError, unknown_id
 from controlplane.hypervisors.base import Hypervisor
 from controlplane.secrets import Secrets
 from controlplane.store.database import Database
-from controlplane.store.models import Account, Domain, Entity, User
+from controlplane.store.models import Account, Domain, Entity, Network, Nic, Template, User, VlanIpRange, Vm
 
 E = TypeVar("E", bound=Entity)
 
@@ -40,6 +41,17 @@ class Runtime(Protocol):
         """Start a durable workflow under the job's id; called after the commit, from any thread."""
 
 
+@dataclass(frozen=True)
+class Client:
+    """The HTTP side of a call, for logins."""
+
+    address: str
+    cookies: Mapping[str, str]
+    bad_logins: Limiter
+    #: cookies to set, None deletes
+    set_cookies: dict[str, str | None] = field(default_factory=dict)
+
+
 @dataclass
 class Call:
     """A call being handled. Everything happens in ``session``'s transaction, which the server commits."""
@@ -47,9 +59,22 @@ class Call:
     session: Session
     runtime: Runtime
     command: Command
-    user: User
-    account: Account
+    client: Client
+    #: None for commands that need no credentials
+    caller: User | None
     _after: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def user(self) -> User:
+        """The calling user. Raises UnauthenticatedError when nobody in particular calls."""
+        if self.caller is None:
+            raise UnauthenticatedError("log in first")
+        return self.caller
+
+    @property
+    def account(self) -> Account:
+        """The calling user's account."""
+        return self.user.account
 
     @property
     def configuration(self) -> Configuration:
@@ -62,6 +87,11 @@ class Call:
     def after_commit(self, function: Callable[[], None]) -> None:
         """Call ``function`` once the transaction has been committed (not when it was rolled back)."""
         self._after.append(function)
+
+    def run_after_commit(self) -> None:
+        """For the server: the transaction has been committed."""
+        for function in self._after:
+            function()
 
     def event(
         self,
@@ -94,9 +124,23 @@ class Call:
             self.check_account(row)
         elif isinstance(row, Domain):
             self.check_domain(row)
-        elif getattr(row, "account_id", None) is not None and model.__tablename__ != "vlan_ip_range":
-            self.check_account(self.session.get_one(Account, row.account_id))  # type: ignore[attr-defined]
+        else:
+            owner = self._owner_of(row)
+            if owner is not None:
+                self.check_account(owner)
         return row
+
+    def _owner_of(self, row: Entity) -> Account | None:
+        """The account that a row belongs to, directly or through its network or VM; None for what all may use."""
+        if isinstance(row, VlanIpRange) or (isinstance(row, Template) and row.is_public):
+            return None
+        account_id: str | None = getattr(row, "account_id", None)
+        if account_id is not None:
+            return self.session.get_one(Account, account_id)
+        if isinstance(row, Nic):
+            return self.session.get_one(Vm, row.vm_id).account
+        network_id: str | None = getattr(row, "network_id", None)
+        return self.session.get_one(Network, network_id).account if network_id is not None else None
 
     def may_use(self, account: Account) -> bool:
         """Whether the caller may act on what belongs to ``account``."""

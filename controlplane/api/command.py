@@ -131,8 +131,8 @@ class Async:
     - ``workflow``: a durable workflow that ends the job itself with ``jobs.succeed`` or ``jobs.fail``.
 
     ``completion`` names a function registered with ``jobs.completion``; it runs with ``arguments`` (or, where they
-    differ from the workflow's, ``completion_arguments``) in the transaction that ends the job well and returns the job's
-    result. ``description`` is the text of the command's events.
+    differ from the workflow's, ``completion_arguments``) in the transaction that ends the job well and returns the
+    job's result. ``description`` is the text of the command's events.
     """
 
     instance_type: str | None
@@ -194,6 +194,8 @@ class Command:
     post_only: bool
     #: may be called without credentials
     anonymous: bool
+    #: runs on a snapshot and changes nothing (what it changes is rolled back)
+    reads: bool
 
     @functools.cached_property
     def parameters(self) -> dict[str, Parameter]:
@@ -276,11 +278,13 @@ def command(
     event: str | None = None,
     post_only: bool = False,
     anonymous: bool = False,
+    reads: bool | None = None,
 ) -> Callable[[Callable[[Call, P], Answer]], Callable[[Call, P], Answer]]:
     """Register a function as the handler of API command ``name``.
 
     ``response_key`` is given where it is not ``<name in lower case>response``. ``event`` is the event type of what the
     command does: asynchronous commands record it when scheduled and when done, others with ``call.event``.
+    ``reads``: changes nothing, so it runs without the write lock; by default what is called list, get or query.
     """
 
     def register(handler: Callable[[Call, P], Answer]) -> Callable[[Call, P], Answer]:
@@ -300,6 +304,7 @@ def command(
             event=event,
             post_only=post_only,
             anonymous=anonymous,
+            reads=name.startswith(("list", "get", "query")) if reads is None else reads,
         )
         return handler
 

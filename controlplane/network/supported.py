@@ -1,0 +1,59 @@
+"""The network services there are: who provides them and what they can do (listSupportedNetworkServices)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+VIRTUAL_ROUTER = "VirtualRouter"
+
+
+@dataclass(frozen=True)
+class Capability:
+    """A property of a service. An offering may choose a value where ``choices`` has more than one."""
+
+    name: str
+    value: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Service:
+    """A network service by its API name."""
+
+    name: str
+    capabilities: tuple[Capability, ...] = ()
+    providers: tuple[str, ...] = (VIRTUAL_ROUTER,)
+
+
+SERVICES: dict[str, Service] = {
+    service.name: service
+    for service in (
+        Service("Dhcp", (Capability("DhcpAccrossMultipleSubnets", "true"),)),
+        Service("Dns", (Capability("AllowDnsSuffixModification", "true"),)),
+        Service(
+            "SourceNat",
+            (
+                Capability("SupportedSourceNatTypes", "peraccount"),
+                Capability("RedundantRouter", "false"),
+            ),
+        ),
+        Service("StaticNat", (Capability("ElasticIp", "false"),)),
+        Service("PortForwarding"),
+        Service(
+            "Firewall",
+            (
+                Capability("SupportedProtocols", "tcp,udp,icmp"),
+                Capability("SupportedEgressProtocols", "tcp,udp,icmp,all"),
+                Capability("SupportedTrafficDirection", "ingress,egress"),
+                Capability("TrafficStatistics", "per public ip"),
+                Capability("MultipleIps", "true"),
+            ),
+        ),
+        Service("UserData"),
+    )
+}
+
+
+def default_capabilities(service: str) -> dict[str, str]:
+    """What an offering has of a service when it chooses nothing."""
+    return {capability.name: capability.value for capability in SERVICES[service].capabilities}

@@ -1,0 +1,239 @@
+"""What a new installation begins with: the administrator, one zone, offerings and templates."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controlplane.api.passwords import hash_password, new_api_key, new_password
+from controlplane.hypervisors.base import HostFacts
+from controlplane.network.supported import SERVICES, VIRTUAL_ROUTER, default_capabilities
+from controlplane.secrets import Secrets
+from controlplane.store.models import (
+    Account,
+    Cluster,
+    DiskOffering,
+    Domain,
+    Host,
+    NetworkOffering,
+    OsType,
+    PhysicalNetwork,
+    Pod,
+    ServiceOffering,
+    Template,
+    User,
+    VlanIpRange,
+    Zone,
+)
+
+ADMIN_USER_ID = "00000000-0000-4000-8000-000000000002"
+ADMIN_ACCOUNT_ID = "00000000-0000-4000-8000-000000000012"
+#: Owns what belongs to nobody in particular (built-in templates); nobody logs in as it and no list shows it.
+SYSTEM_ACCOUNT_ID = "00000000-0000-4000-8000-000000000011"
+ROOT_DOMAIN_ID = "00000000-0000-4000-8000-000000000001"
+
+#: Name and password of the first administrator, mode 0600 in the data directory.
+ADMIN_FILE = "admin.json"
+
+DEFAULT_NETWORK_OFFERING = "DefaultIsolatedNetworkOfferingWithSourceNatService"
+
+# RFC 5737 TEST-NET-3: it works inside the fabric and harms nobody; real ranges come with createVlanIpRange
+_PUBLIC_GATEWAY, _PUBLIC_NETMASK = "203.0.113.1", "255.255.255.0"
+_PUBLIC_RANGE = ("203.0.113.10", "203.0.113.250")
+
+_OS_TYPES = (
+    ("CentOS", "CentOS 7"),
+    ("Debian", "Debian GNU/Linux 11 (64-bit)"),
+    ("Debian", "Debian GNU/Linux 12 (64-bit)"),
+    ("Debian", "Debian GNU/Linux 13 (64-bit)"),
+    ("Oracle", "Oracle Linux 9"),
+    ("RedHat", "Red Hat Enterprise Linux 9"),
+    ("SUSE", "openSUSE Leap 15"),
+    ("Ubuntu", "Ubuntu 22.04 LTS"),
+    ("Ubuntu", "Ubuntu 24.04 LTS"),
+    ("Windows", "Windows Server 2022 (64-bit)"),
+    ("Unix", "FreeBSD 14"),
+    ("Other", "Other Linux (64-bit)"),
+)
+_TEMPLATE_OS = "Other Linux (64-bit)"
+
+
+def ensure_defaults(session: Session, secrets: Secrets, facts: HostFacts, data_dir: Path) -> None:
+    """Fill an empty database; on later starts only note what the host has now.
+
+    What an operator deleted or changed since stays so. The administrator's password goes to ``admin.json`` only.
+    """
+    host = session.scalars(select(Host).where(Host.name == facts.name)).first()
+    if host is not None:
+        host.cpus, host.memory_bytes, host.state = facts.cpus, facts.memory_bytes, "Up"
+    if session.get(Domain, ROOT_DOMAIN_ID) is not None:
+        return
+    _accounts(session, secrets, data_dir)
+    zone = _zone(session, facts)
+    _offerings(session)
+    _templates(session, facts, zone)
+    session.flush()
+
+
+def _accounts(session: Session, secrets: Secrets, data_dir: Path) -> None:
+    session.add(Domain(id=ROOT_DOMAIN_ID, name="ROOT", path="ROOT"))
+    session.flush()
+    session.add_all(
+        [
+            Account(id=SYSTEM_ACCOUNT_ID, name="system", domain_id=ROOT_DOMAIN_ID, type=1),
+            Account(id=ADMIN_ACCOUNT_ID, name="admin", domain_id=ROOT_DOMAIN_ID, type=1),
+        ]
+    )
+    session.flush()
+    password = new_password()
+    session.add(
+        User(
+            id=ADMIN_USER_ID,
+            account_id=ADMIN_ACCOUNT_ID,
+            username="admin",
+            firstname="Admin",
+            lastname="User",
+            password_hash=hash_password(password),
+            api_key=new_api_key(),
+            secret_key=secrets.seal(new_api_key()),
+        )
+    )
+    _write_private(data_dir / ADMIN_FILE, json.dumps({"username": "admin", "password": password}) + "\n")
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A file only its owner can read from the moment it exists; an older one is replaced."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _zone(session: Session, facts: HostFacts) -> Zone:
+    zone = Zone(name="zone1", dns1=_PUBLIC_GATEWAY, internal_dns1=_PUBLIC_GATEWAY)
+    session.add(zone)
+    session.flush()
+    pod = Pod(
+        zone_id=zone.id,
+        name="pod1",
+        gateway="169.254.0.1",
+        netmask="255.255.0.0",
+        start_ip="169.254.0.2",
+        end_ip="169.254.255.254",
+    )
+    physical = PhysicalNetwork(zone_id=zone.id, name="physical1", isolation_methods=["VLAN"])
+    session.add_all([pod, physical])
+    session.flush()
+    cluster = Cluster(pod_id=pod.id, name="cluster1", hypervisor=facts.hypervisor)
+    session.add(cluster)
+    session.flush()
+    session.add_all(
+        [
+            Host(
+                cluster_id=cluster.id,
+                name=facts.name,
+                url=f"{facts.hypervisor.lower()}://{facts.name}",
+                cpus=facts.cpus,
+                memory_bytes=facts.memory_bytes,
+            ),
+            VlanIpRange(
+                zone_id=zone.id,
+                physical_network_id=physical.id,
+                gateway=_PUBLIC_GATEWAY,
+                netmask=_PUBLIC_NETMASK,
+                start_ip=_PUBLIC_RANGE[0],
+                end_ip=_PUBLIC_RANGE[1],
+            ),
+        ]
+    )
+    return zone
+
+
+def _offerings(session: Session) -> None:
+    router = ServiceOffering(
+        name="System Offering For Software Router",
+        display_text="System Offering For Software Router",
+        cpu_number=1,
+        cpu_speed=500,
+        memory=256,
+        is_system=True,
+        system_vm_type="domainrouter",
+        is_default=True,
+    )
+    session.add_all(
+        [
+            router,
+            ServiceOffering(
+                name="Small Instance", display_text="Small Instance", cpu_number=1, cpu_speed=500, memory=512
+            ),
+            ServiceOffering(
+                name="Medium Instance", display_text="Medium Instance", cpu_number=1, cpu_speed=1000, memory=1024
+            ),
+            DiskOffering(name="Small", display_text="Small Disk, 5 GB", disk_size=5),
+            DiskOffering(name="Medium", display_text="Medium Disk, 20 GB", disk_size=20),
+            DiskOffering(name="Large", display_text="Large Disk, 100 GB", disk_size=100),
+            DiskOffering(name="Custom", display_text="Custom Disk", is_customized=True),
+        ]
+    )
+    session.flush()
+    services = {name: {"providers": [VIRTUAL_ROUTER], "capabilities": default_capabilities(name)} for name in SERVICES}
+    for name, text, persistent, egress in (
+        (DEFAULT_NETWORK_OFFERING, "Offering for isolated networks with source NAT", False, False),
+        (
+            f"{DEFAULT_NETWORK_OFFERING}EgressAllow",
+            "Offering for isolated networks with source NAT, outgoing traffic allowed unless a rule denies it",
+            False,
+            True,
+        ),
+        (
+            f"{DEFAULT_NETWORK_OFFERING}Persistent",
+            "Offering for isolated networks with source NAT that have their router without any guest",
+            True,
+            False,
+        ),
+    ):
+        session.add(
+            NetworkOffering(
+                name=name,
+                display_text=text,
+                availability="Required" if name == DEFAULT_NETWORK_OFFERING else "Optional",
+                is_default=True,
+                is_persistent=persistent,
+                egress_default_allow=egress,
+                service_offering_id=router.id,
+                services=services,
+            )
+        )
+
+
+def _templates(session: Session, facts: HostFacts, zone: Zone) -> None:
+    kinds = [OsType(category=category, description=text) for category, text in _OS_TYPES]
+    session.add_all(kinds)
+    session.flush()
+    other = next(kind for kind in kinds if kind.description == _TEMPLATE_OS)
+    for image, text in (
+        ("builtin", "A small guest with DHCP, SSH, and a start that fetches keys, password and user data"),
+        ("bare", "A guest that starts nothing, not even a DHCP client: for what you run in it yourself"),
+    ):
+        session.add(
+            Template(
+                name=image,
+                display_text=text,
+                zone_id=zone.id,
+                account_id=SYSTEM_ACCOUNT_ID,
+                hypervisor=facts.hypervisor,
+                format="DIR",
+                os_type_id=other.id,
+                image=image,
+                is_featured=True,
+                password_enabled=True,
+                ssh_key_enabled=True,
+                type="BUILTIN",
+            )
+        )
