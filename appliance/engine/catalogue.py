@@ -32,12 +32,12 @@ def services(role: str) -> tuple[Service, ...]:
 
 
 def ordered(found: Iterable[Service]) -> tuple[Service, ...]:
-    """Sort by ``after``; the order is the same on every start. Raises ValueError on unknown names and cycles."""
+    """Sort by ``after``; the order is the same on every start. Raises ValueError on a cycle.
+
+    As with systemd's ``After=``, a name that does not exist orders nothing.
+    """
     by_name = {service.name: service for service in found}
-    for service in by_name.values():
-        if unknown := set(service.after) - by_name.keys():
-            raise ValueError(f"service {service.name} comes after {', '.join(sorted(unknown))}, which does not exist")
-    sorter = TopologicalSorter({name: sorted(by_name[name].after) for name in sorted(by_name)})
+    sorter = TopologicalSorter({name: sorted(by_name.keys() & set(by_name[name].after)) for name in sorted(by_name)})
     try:
         return tuple(by_name[name] for name in sorter.static_order())
     except CycleError as error:

@@ -65,7 +65,10 @@ class Applied:
 
 
 class Engine:
-    """The engine of one appliance. ``base`` is the ruleset of an appliance without a document: nothing passes."""
+    """The engine of one appliance.
+
+    ``base`` is the ruleset of an appliance without a document, which lets nothing pass; services add to it.
+    """
 
     def __init__(self, host: Host, services: Sequence[Service], parser: Parser, base: Ruleset) -> None:
         self.host, self.services, self.parser = host, tuple(services), parser
@@ -138,7 +141,9 @@ class Engine:
                         self._probe(service, after)
             with steps.step("commit"):
                 self.store.commit()
-        except StepFailedError:
+        except Exception as error:
+            if not isinstance(error, StepFailedError):
+                steps.problems.append(Problem(stage="commit", message=describe(error)))
             self.store.abandon()
             self._roll_back(undo, steps)
             return "rolled-back"
@@ -157,7 +162,8 @@ class Engine:
             with steps.step("render", service.name):
                 rendered[service.name] = service.render(document.state, self.host.settings)
         with steps.step("render"):
-            ruleset = merge(part.ruleset for part in rendered.values()) if changed else before.ruleset
+            parts = (self.base, *(part.ruleset for part in rendered.values()))
+            ruleset = merge(parts) if changed else before.ruleset
             after = Applied(document.generation, document.digest, document.state, rendered, ruleset)
             if len(after.files) != sum(len(part.files) for part in rendered.values()):
                 raise ValueError("two services render the same file")
@@ -205,8 +211,13 @@ class Engine:
 
     # ---- start, drift, repair
 
+    def guard(self) -> None:
+        """On the first start since boot: let nothing pass before the rules for it are there. Raises ApplyError."""
+        if self.store.machine().netfilter < 0:
+            self._load(None, self.base)
+
     def restore(self) -> None:
-        """At start: adopt what runs when it is the last-good state, else bring that about; never raises."""
+        """At start: adopt what runs when it is the last-good state, else bring that about. Troubles are noted."""
         machine = self.store.machine()
         steps = Steps()
         try:
@@ -225,12 +236,6 @@ class Engine:
                 if ended := self._start(part.units):
                     self.repairs.add(name, f"{', '.join(sorted(ended))} ended while no agent ran")
             return
-        if machine.netfilter < 0:
-            # first start since boot: nothing passes before its rules are there
-            tolerant = Steps(keep_going=True)
-            with tolerant.step("netfilter"):
-                self._load(None, self.base)
-            self.trouble += tuple(tolerant.problems)
         if not self._damaged:
             self._force()
 
