@@ -109,15 +109,17 @@ def write(path: Path, text: str | bytes, mode: int = 0o644) -> None:
         file.write(text.encode() if isinstance(text, str) else text)
 
 
-def common_etc(etc: Path, instance_id: str, hostname: str, inittab: str, *, one_user: bool) -> None:
+def common_etc(etc: Path, instance_id: str, hostname: str, inittab: str) -> None:
     write(etc / "hostname", f"{hostname}\n")
     write(etc / "hosts", hosts(hostname))
     write(etc / "resolv.conf", "")
-    write(etc / "inittab", inittab)
     write(etc / "machine-id", machine_id(instance_id) + "\n", 0o444)
-    if one_user:
-        for name in ("passwd", "group"):
-            write(etc / name, single_user((etc / name).read_text()))
+    write(etc / "inittab", inittab)
+
+
+def merge_users(etc: Path) -> None:
+    for name in ("passwd", "group"):
+        write(etc / name, single_user((etc / name).read_text()))
 
 
 def copy_tree(source: Path, target: Path, skip: frozenset[str] = frozenset()) -> None:
@@ -158,7 +160,9 @@ def prepare_appliance(
     etc.mkdir(exist_ok=True)
     for name in APPLIANCE_ETC:
         copy_tree(Path("/etc", name), etc / name)
-    common_etc(etc, instance_id, hostname, inittab, one_user=one_user)
+    common_etc(etc, instance_id, hostname, inittab)
+    if one_user:
+        merge_users(etc)
     (etc / "gatehouse").mkdir(mode=0o755, exist_ok=True)
     secret = etc / "gatehouse-identity"
     secret.mkdir(mode=0o700, exist_ok=True)
@@ -171,12 +175,11 @@ def prepare_appliance(
     _link(folder / "var/lock", "/run/lock")
 
 
-def prepare_guest(folder: Path, instance_id: str, hostname: str, template: str, *, one_user: bool) -> None:
-    """Make the guest's first file tree; one that is there stays as the guest left it."""
-    root = folder / "root"
-    if root.exists():
+def make_base(base: Path, *, one_user: bool) -> None:
+    """Make the file tree that guests start from, once for a data directory, as a template is downloaded once."""
+    if base.exists():
         return
-    fresh = folder / "root.new"
+    fresh = base.with_name(f".{base.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     for name, mode in _GUEST_DIRECTORIES.items():
@@ -191,10 +194,20 @@ def prepare_guest(folder: Path, instance_id: str, hostname: str, template: str, 
     copy_tree(Path("/etc"), etc, NOT_FOR_GUESTS)
     for key in (etc / "ssh").glob("ssh_host_*"):
         key.unlink()
-    common_etc(etc, instance_id, hostname, guest_inittab(template), one_user=one_user)
+    if one_user:
+        merge_users(etc)
     write(etc / "shadow", locked_shadow((etc / "passwd").read_text()), 0o600)
     shutil.copytree(_GUEST_FILES, etc / "guest")
-    fresh.rename(root)
+    fresh.rename(base)
+
+
+def prepare_guest(folder: Path, instance_id: str, hostname: str, template: str) -> None:
+    """Write what is different in each guest; at later starts all is as the guest left it."""
+    etc = folder / "root/upper/etc"
+    if not (etc / "inittab").exists():
+        etc.mkdir(parents=True, exist_ok=True)
+        # the file that was looked for comes last
+        common_etc(etc, instance_id, hostname, guest_inittab(template))
 
 
 def _link(path: Path, to: str) -> None:

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -66,6 +67,8 @@ class NamespaceHypervisor:
         self._python = layout.this_python()
         self._one_user = in_user_namespace() and not _many_users()
         self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self._base = self.directory / "guest-base"
+        self._base_lock = threading.Lock()
         self._owner: IO[bytes] | None = None
 
     # --- life of the hypervisor -------------------------------------------------------------------------------
@@ -97,6 +100,7 @@ class NamespaceHypervisor:
             self.destroy(instance_id)
         self._fabric.remove()
         self._cgroups.remove_all()
+        shutil.rmtree(self._base, ignore_errors=True)
         self.close()
 
     def _claim(self) -> IO[bytes]:
@@ -170,8 +174,10 @@ class NamespaceHypervisor:
         record = Record(spec.id, "guest", spec.hostname, spec.nics, spec.cpus, spec.memory_mb, spec.template)
 
         def prepare(folder: Path) -> tuple[Mount, ...]:
-            boot.prepare_guest(folder, spec.id, spec.hostname, spec.template, one_user=self._one_user)
-            return layout.guest(folder, self._data, self._guest_paths, spec.memory_mb)
+            with self._base_lock:
+                boot.make_base(self._base, one_user=self._one_user)
+            boot.prepare_guest(folder, spec.id, spec.hostname, spec.template)
+            return layout.guest(folder, self._base, self._data, self._guest_paths, spec.memory_mb)
 
         self._start(record, prepare)
 
@@ -310,7 +316,7 @@ class NamespaceHypervisor:
     def state_directory(self, instance_id: str) -> Path:
         """The instance's /var (appliance) or root (guest) on the machine, for backups and debugging."""
         folder = self._records.folder(instance_id)
-        return folder / ("var" if self._require(instance_id).kind == "appliance" else "root")
+        return folder / ("var" if self._require(instance_id).kind == "appliance" else "root/upper")
 
     # --- reaching in ----------------------------------------------------------------------------------------------
 

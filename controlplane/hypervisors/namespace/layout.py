@@ -1,7 +1,7 @@
 """What an instance's root looks like. Pure: paths in, a list of mounts out.
 
 An appliance sees the machine's programs read-only, its own /etc and /var, and nothing else of the machine. A guest
-has its own root on disk; only /usr is the machine's, with the guest's changes laid over it.
+has a file tree of its own that it can change; it is laid over a base that all guests share, and over /usr.
 """
 
 from __future__ import annotations
@@ -115,10 +115,10 @@ def appliance(folder: Path, data: Path, python: Python, memory_mb: int) -> tuple
     )
 
 
-def guest(folder: Path, data: Path, shown: Sequence[Path], memory_mb: int) -> tuple[Mount, ...]:
-    """The root of the guest whose files are in ``folder`` (root, usr). It sees ``shown`` of the machine, read-only."""
+def guest(folder: Path, base: Path, data: Path, shown: Sequence[Path], memory_mb: int) -> tuple[Mount, ...]:
+    """The root of the guest whose changes to ``base`` and /usr are in ``folder``. It sees ``shown``, read-only."""
     return (
-        Mount("bind", "/", str(folder / "root")),
+        Mount("overlay", "/", str(base), changes=str(folder / "root"), otherwise="copy"),
         Mount("overlay", "/usr", "/usr", changes=str(folder / "usr")),
         *(mount for mount in programs() if mount.kind == "bind"),
         *kernel(memory_mb),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,10 @@ class Mount:
     target: str
     #: bind: file or directory; overlay: lower directory; symlink: what it points to
     source: str = ""
-    #: overlay: a directory with ``upper`` and ``work`` in it
+    #: overlay: a directory with ``upper`` (what was changed) and ``work`` in it
     changes: str = ""
+    #: overlay, where the data directory's file system carries none: a copy below ``changes``, or no changes at all
+    otherwise: Literal["copy", "read-only"] = "read-only"
     #: tmpfs and directory
     mode: int = 0o755
     #: tmpfs: size limit in MiB
@@ -95,10 +98,24 @@ def _overlay(mount: Mount, target: Path) -> None:
     try:
         syscalls.mount("overlay", target, "overlay", options=options)
     except OSError as error:
-        # the data directory is on a file system that cannot carry an overlay (another overlay): no changes then
         if error.errno not in (errno.EINVAL, errno.ENODEV):
             raise
-        _bind(Mount("bind", mount.target, mount.source, read_only=True), target)
+        if mount.otherwise == "copy":
+            _fill(upper, Path(mount.source))
+            syscalls.mount(str(upper), target, flags=syscalls.MS_BIND)
+        else:
+            _bind(Mount("bind", mount.target, mount.source, read_only=True), target)
+
+
+def _fill(upper: Path, source: Path) -> None:
+    """Copy what ``upper`` has not of ``source``."""
+    for path in source.iterdir():
+        copy = upper / path.name
+        if path.is_dir() and not path.is_symlink():
+            copy.mkdir(path.stat().st_mode & 0o7777, exist_ok=True)
+            _fill(copy, path)
+        elif not copy.exists() and not copy.is_symlink():
+            shutil.copy2(path, copy, follow_symlinks=False)
 
 
 def in_user_namespace() -> bool:
