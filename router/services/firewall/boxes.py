@@ -7,6 +7,7 @@ office. A box is a tuple of inclusive integer intervals, one a dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 Interval = tuple[int, int]
 Box = tuple[Interval, ...]
@@ -40,7 +41,7 @@ def _cut(cluster: list[Box]) -> list[Box]:
         return [((cluster[0][0][0], max(box[0][1] for box in cluster)),)]
     edges = sorted({edge for box in cluster for edge in (box[0][0], box[0][1] + 1)})
     slices: list[tuple[int, int, list[Box]]] = []
-    for low, after in zip(edges, edges[1:], strict=False):
+    for low, after in pairwise(edges):
         rest = disjoint([box[1:] for box in cluster if box[0][0] <= low <= box[0][1]])
         if slices and slices[-1][2] == rest:
             slices[-1] = (slices[-1][0], after - 1, rest)

@@ -37,7 +37,7 @@ _ANY_ICMP = (0, 255)
 
 @dataclass(frozen=True)
 class IngressParts:
-    """One ingress rule: either an element of ``ingress_ports``, or boxes of (ports, sources) or (types, codes, sources)."""
+    """One ingress rule: an element of ``ingress_ports``, or boxes of (ports, sources) or (types, codes, sources)."""
 
     group: tuple[str, str]
     element: str = ""

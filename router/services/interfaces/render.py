@@ -1,7 +1,7 @@
 """Ruleset of the interfaces: which interfaces and addresses there are, no spoofed sources, paths of public traffic.
 
-Sets for the rules of other services: ``guest_interfaces``, ``public_interfaces`` (ifname), ``public_addresses`` (ipv4_addr),
-``guest_subnets`` (ipv4_addr, interval).
+Sets for the rules of other services: ``guest_interfaces``, ``public_interfaces`` (ifname), ``public_addresses``
+(ipv4_addr), ``guest_subnets`` (ipv4_addr, interval).
 
 With several public interfaces a connection keeps to one of them: the one it came in by, or the one that has the
 address its guest is translated to. The top byte of the connection mark says which (0: the default route).
@@ -51,7 +51,9 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
     if further:
         by_address = {address.ip: further.get(nic.name, 0) for nic in publics for address in nic.addresses}
         static = [(str(one.guest), one.address) for one in nat.static] if nat else []
-        source = [(subnet, one.address) for one in nat.source for subnet in _subnets(guests, one.interface)] if nat else []
+        source = (
+            [(subnet, one.address) for one in nat.source for subnet in _subnets(guests, one.interface)] if nat else []
+        )
         chains["public_paths"] = "type filter hook prerouting priority mangle; policy accept;"
         rules["public_paths"] = (
             (200, "iifname @public_interfaces ct state new ct mark set iifname map @path_of_interface"),
@@ -61,7 +63,9 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
         )
         sets |= {
             "path_of_interface": Set(
-                "type ifname : mark;", {f'"{nic.name}"': f"{further.get(nic.name, 0):#x}" for nic in publics}, is_map=True
+                "type ifname : mark;",
+                {f'"{nic.name}"': f"{further.get(nic.name, 0):#x}" for nic in publics},
+                is_map=True,
             ),
             "path_of_guest": Set("type ipv4_addr : mark;", _marks(static, by_address), is_map=True),
             "path_of_subnet": Set("type ipv4_addr : mark; flags interval;", _marks(source, by_address), is_map=True),
