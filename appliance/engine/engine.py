@@ -350,8 +350,9 @@ class Engine:
 
         if ruleset and (force or before.ruleset != after.ruleset):
             with steps.step("netfilter"):
+                generation = self.host.netfilter.generation()
+                undo.push("restore the ruleset", partial(self._unload, generation, after.ruleset, before.ruleset))
                 self._load(None if force else self._loaded(), after.ruleset)
-                undo.push("restore the ruleset", partial(self._load, after.ruleset, before.ruleset))
 
         running = before.owners if self._settled else dict.fromkeys(supervisor.names(), "") | before.owners
         for unit in reversed([unit for unit in running if unit not in after.owners]):
@@ -398,6 +399,12 @@ class Engine:
     def _load(self, before: Ruleset | None, after: Ruleset) -> None:
         self.host.netfilter.apply(before, after)
         self._netfilter = self.host.netfilter.generation()
+
+    def _unload(self, generation: int, after: Ruleset, before: Ruleset) -> None:
+        """Load ``before`` again unless the kernel still is at ``generation``, that is, nothing was done."""
+        now = self.host.netfilter.generation()
+        if now != generation:
+            self._load(after if now == self._netfilter else None, before)
 
     def _loaded(self) -> Ruleset | None:
         """The ruleset in the kernel; None when someone else changed it and it must be replaced as a whole."""
