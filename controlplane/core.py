@@ -22,3 +22,10 @@ class Core:
     hypervisor: Hypervisor
     #: the installation's UUID
     cloud: str
+
+
+class Stopping(BaseException):
+    """The control plane is stopping: leave the work as it is, the next start goes on with it.
+
+    Not an Exception, so that nothing takes it for a failure of the work itself.
+    """

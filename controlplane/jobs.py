@@ -86,6 +86,12 @@ def create(session: Session, command: Command, answer: Async, *, user: User, acc
     return job
 
 
+def started(session: Session, job: AsyncJob) -> None:
+    """Record that a job's workflow has begun."""
+    if job.status == PENDING:
+        _event(session, job, "INFO", "Started", job.description)
+
+
 def succeed(session: Session, job: AsyncJob, result: Response | None = None) -> None:
     """End a job well in the caller's transaction: run its completion, keep the result, record the event.
 

@@ -87,6 +87,9 @@ class Hypervisor(Protocol):
     def open(self) -> None:
         """Make ready: adopt what runs, remove what a crash left half made."""
 
+    def close(self) -> None:
+        """Let go; everything goes on running."""
+
     def ensure_segment(self, segment: Segment) -> None: ...
 
     def remove_segment(self, name: str) -> None: ...

@@ -6,7 +6,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, Integer, LargeBinary, String, Text, TypeDecorator
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, Integer, LargeBinary, String, Text, TypeDecorator, text
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -42,6 +42,12 @@ class Entity(Base):
     created: Mapped[datetime] = mapped_column(default=now)
 
 
+def _unique_while_there(name: str, *columns: str) -> Index:
+    """Unique among rows that are not removed, so that a name can be used again."""
+    there = text("removed IS NULL")
+    return Index(name, *columns, unique=True, sqlite_where=there, postgresql_where=there)
+
+
 # --- who ---------------------------------------------------------------------------------------------------
 
 
@@ -49,8 +55,10 @@ class Domain(Entity):
     __tablename__ = "domain"
     name: Mapped[str] = mapped_column(String(255))
     #: ``ROOT/x/y``
-    path: Mapped[str] = mapped_column(String(1024), unique=True)
+    path: Mapped[str] = mapped_column(String(1024))
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("domain.id"))
+    removed: Mapped[datetime | None]
+    __table_args__ = (_unique_while_there("uq_domain_path", "path"),)
 
 
 class Account(Entity):
@@ -61,8 +69,9 @@ class Account(Entity):
     type: Mapped[int] = mapped_column(Integer, default=0)
     state: Mapped[str] = mapped_column(String(16), default="enabled")
     network_domain: Mapped[str | None] = mapped_column(String(190))
+    removed: Mapped[datetime | None]
     domain: Mapped[Domain] = relationship()
-    __table_args__ = (Unique("domain_id", "name"),)
+    __table_args__ = (_unique_while_there("uq_account_name", "domain_id", "name"),)
 
 
 class User(Entity):
@@ -79,6 +88,7 @@ class User(Entity):
     api_key: Mapped[str | None] = mapped_column(String(128), unique=True)
     #: sealed: HMAC needs the key itself, so it is encrypted with the control plane's root-only key file
     secret_key: Mapped[bytes | None]
+    removed: Mapped[datetime | None]
     account: Mapped[Account] = relationship()
 
 
@@ -319,6 +329,8 @@ class Vm(Entity):
     ha_enable: Mapped[bool] = mapped_column(default=False)
     display_vm: Mapped[bool] = mapped_column(default=True)
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    #: since when it can be recovered no longer than ``expunge.delay``
+    destroyed: Mapped[datetime | None]
     removed: Mapped[datetime | None]
     account: Mapped[Account] = relationship()
     template: Mapped[Template] = relationship()

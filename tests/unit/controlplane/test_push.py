@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from appliance.schema.status import Status
 from controlplane.pki import LIFE, Authority, due
@@ -52,7 +53,7 @@ def test_appliance_certificate_names_the_appliance_and_is_no_client_certificate(
     assert names.get_values_for_type(x509.DNSName) == ["r-1"]
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["gatehouse:router:r-1"]
     usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert list(usage) == [x509.ExtendedKeyUsageOID.SERVER_AUTH]
+    assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
     assert certificate.not_valid_after_utc <= datetime.now(UTC) + LIFE
     with pytest.raises(ValueError, match="control-plane"):
         authority.issue("control-plane", "router")

@@ -457,6 +457,7 @@ def upgrade() -> None:
         sa.Column("ha_enable", sa.Boolean(), nullable=False),
         sa.Column("display_vm", sa.Boolean(), nullable=False),
         sa.Column("details", sa.JSON(), nullable=False),
+        sa.Column("destroyed", controlplane.store.models.UtcDateTime(timezone=True), nullable=True),
         sa.Column("removed", controlplane.store.models.UtcDateTime(timezone=True), nullable=True),
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("created", controlplane.store.models.UtcDateTime(timezone=True), nullable=False),

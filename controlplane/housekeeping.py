@@ -1,0 +1,125 @@
+"""What happens without anyone asking: unused networks end, destroyed VMs are expunged, VM states follow reality."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from sqlalchemy import select
+
+from controlplane import events
+from controlplane.core import Core, Stopping
+from controlplane.network import networks as network_rows
+from controlplane.reconciler import Reconciler
+from controlplane.store.models import Network, NetworkOffering, Vm, now
+from controlplane.workflows import networks, vms
+from controlplane.workflows.flow import Flow, Locks
+
+log = logging.getLogger(__name__)
+
+#: seconds between two comparisons of the VMs' states with the hypervisor's
+POWER_INTERVAL = 10.0
+#: seconds between two looks at the settings: a changed interval counts soon
+TICK = 1.0
+
+
+class Housekeeping:
+    """A thread that does each task when it is due, between ``start`` and ``stop``."""
+
+    def __init__(self, core: Core, reconciler: Reconciler, locks: Locks) -> None:
+        self._core = core
+        # every task can be done again, so its steps need no record
+        self._flow = Flow(core, reconciler, locks, None, lambda _name, function: function())
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        begun = time.monotonic()
+        last = dict.fromkeys(("network.gc.interval", "expunge.interval", "power"), begun)
+        tasks: dict[str, Callable[[], None]] = {
+            "network.gc.interval": self.collect_networks,
+            "expunge.interval": self.expunge,
+            "power": self.follow_power,
+        }
+        while not self._stopping.wait(TICK):
+            for name, task in tasks.items():
+                try:
+                    if time.monotonic() - last[name] >= self._interval(name):
+                        last[name] = time.monotonic()
+                        task()
+                except Stopping:
+                    return
+                except Exception:
+                    log.exception("housekeeping task %s failed; it is tried again", name)
+
+    def _interval(self, name: str) -> float:
+        if name == "power":
+            return POWER_INTERVAL
+        with self._core.database.reading() as session:
+            return self._core.configuration.get_int(session, name)
+
+    def collect_networks(self) -> None:
+        """Shut down networks, but persistent ones, without an active guest for ``network.gc.wait`` seconds."""
+        with self._core.database.transaction() as session:
+            wait = timedelta(seconds=self._core.configuration.get_int(session, "network.gc.wait"))
+            statement = (
+                select(Network.id, Network.idle_since, Network.state)
+                .join(NetworkOffering, NetworkOffering.id == Network.network_offering_id)
+                .where(Network.removed.is_(None), Network.state.in_(("Implemented", "Shutdown")))
+                .where(NetworkOffering.is_persistent.is_(False))
+            )
+            candidates = list(session.execute(statement))
+            # a network that lost its guests in an unusual way has no time yet: it counts from now
+            network_rows.mark_idle(session, [network.id for network in candidates if network.idle_since is None])
+        for network in candidates:
+            due = network.idle_since is not None and network.idle_since + wait <= now()
+            # a shutdown that a crash cut short is finished at once
+            if (due or network.state == "Shutdown") and networks.shutdown(self._flow, network.id):
+                log.info("network %s had no running guests and was shut down", network.id)
+
+    def expunge(self) -> None:
+        """Free what VMs had that were destroyed more than ``expunge.delay`` seconds ago."""
+        with self._core.database.reading() as session:
+            delay = timedelta(seconds=self._core.configuration.get_int(session, "expunge.delay"))
+            statement = select(Vm.id).where(
+                Vm.state == "Destroyed", Vm.removed.is_(None), Vm.destroyed <= now() - delay
+            )
+            due = list(session.scalars(statement))
+        for vm_id in due:
+            vms.expunge_vm(self._flow, vm_id)
+
+    def follow_power(self) -> None:
+        """VMs that run no more, because the guest shut itself down or the host restarted, are Stopped."""
+        power = {instance.id: instance.power for instance in self._core.hypervisor.instances()}
+        with self._core.database.reading() as session:
+            running = list(session.scalars(select(Vm.id).where(Vm.state == "Running")))
+        for vm_id in running:
+            if power.get(vm_id, "absent") == "running":
+                continue
+            with self._core.database.transaction() as session:
+                vm = session.get_one(Vm, vm_id)
+                # a workflow may have begun something meanwhile
+                if vm.state != "Running" or self._core.hypervisor.power(vm_id) == "running":
+                    continue
+                vm.state = "Stopped"
+                session.flush()
+                network_rows.mark_idle(session, [nic.network_id for nic in vm.nics])
+                events.record(
+                    session,
+                    "VM.STOP",
+                    f"virtual machine {vm.name} was found stopped",
+                    account_id=vm.account_id,
+                    level="WARN",
+                    resource=("UserVm", vm.id),
+                )

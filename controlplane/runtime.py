@@ -1,0 +1,139 @@
+"""The running control plane: everything composed, started and stopped in order."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import uuid
+from pathlib import Path
+from typing import IO, Any
+
+from appliance.errors import GatehouseError
+from controlplane.configuration import Configuration
+from controlplane.core import Core
+from controlplane.housekeeping import Housekeeping
+from controlplane.hypervisors.base import Hypervisor
+from controlplane.hypervisors.registry import make_hypervisor
+from controlplane.pki import Authority
+from controlplane.reconciler import Pace, Reconciler
+from controlplane.secrets import Secrets, load_secrets
+from controlplane.store.database import Database
+from controlplane.store.defaults import ensure_defaults
+from controlplane.workflows.engine import Workflows
+
+log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """One control plane on one data directory, between ``open`` and ``close``. One a process."""
+
+    def __init__(self, data: Path, *, hypervisor: str = "namespace", pace: Pace | None = None) -> None:
+        self.data = data.absolute()
+        self._hypervisor_name = hypervisor
+        self._pace = pace or Pace()
+        self._owner: IO[str] | None = None
+        self._core: Core | None = None
+        self._reconciler: Reconciler | None = None
+        self._workflows: Workflows | None = None
+        self._housekeeping: Housekeeping | None = None
+
+    def open(self) -> None:
+        """Take the data directory, bring its tables up to date and go on where the last process stopped.
+
+        Raises GatehouseError when another process has the directory.
+        """
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._owner = _claim(self.data)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        database = Database.in_directory(self.data)
+        database.migrate()
+        secrets = load_secrets(self.data)
+        authority = Authority(self.data / "pki")
+        hypervisor = make_hypervisor(self._hypervisor_name, self.data)
+        # the authority is the installation's identity: it is made once and lives as long
+        cloud = str(uuid.uuid5(uuid.NAMESPACE_OID, authority.certificate.decode()))
+        self._core = Core(database, Configuration(), secrets, authority, hypervisor, cloud)
+        hypervisor.open()
+        with database.transaction() as session:
+            ensure_defaults(session, secrets, hypervisor.facts(), self.data)
+        self._reconciler = Reconciler(self._core, self._pace)
+        self._workflows = Workflows(self._core, self._reconciler, self.data)
+        self._housekeeping = Housekeeping(self._core, self._reconciler, self._workflows.locks)
+        self._reconciler.start()
+        self._workflows.open()
+        self._housekeeping.start()
+
+    def close(self) -> None:
+        """Stop. Appliances and guests go on running; work under way is taken up again by the next ``open``."""
+        if self._housekeeping is not None:
+            self._housekeeping.stop()
+        if self._reconciler is not None:
+            self._reconciler.stop()
+        if self._workflows is not None:
+            self._workflows.close()
+        if self._core is not None:
+            self._core.hypervisor.close()
+            self._core.database.close()
+        if self._owner is not None:
+            self._owner.close()
+        self._owner = self._core = self._reconciler = self._workflows = self._housekeeping = None
+
+    @property
+    def core(self) -> Core:
+        assert self._core is not None, "open() comes first"
+        return self._core
+
+    @property
+    def database(self) -> Database:
+        return self.core.database
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.core.configuration
+
+    @property
+    def secrets(self) -> Secrets:
+        return self.core.secrets
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        return self.core.hypervisor
+
+    @property
+    def reconciler(self) -> Reconciler:
+        assert self._reconciler is not None, "open() comes first"
+        return self._reconciler
+
+    def wake(self, appliance_id: str) -> None:
+        """Look at this appliance's desired generation now; after the commit, from any thread."""
+        self.reconciler.wake(appliance_id)
+
+    def start_workflow(self, name: str, job_id: str, arguments: dict[str, Any]) -> None:
+        """Start a durable workflow under the job's id; after the commit, from any thread."""
+        assert self._workflows is not None, "open() comes first"
+        self._workflows.start(name, job_id, arguments)
+
+
+def _claim(data: Path) -> IO[str]:
+    file = (data / "serve.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip()
+        file.close()
+        raise GatehouseError(
+            f"{data} is in use by a control plane that runs already (process {owner or 'unknown'}); "
+            "stop it first, or use another --data directory"
+        ) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file

@@ -1,0 +1,229 @@
+"""Networks: a router is built when the first guest needs it, and taken away when nobody does (guide: chapter 15)."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from controlplane import events, jobs, routers
+from controlplane.core import Core
+from controlplane.desired import desire
+from controlplane.errors import ApiError, ParameterError
+from controlplane.network import addresses
+from controlplane.network import networks as rows
+from controlplane.reconciler import WaitError
+from controlplane.store.models import Appliance, AsyncJob, Network, now
+from controlplane.workflows.flow import Flow
+
+#: seconds for a router to boot and take its first document, an emulated machine included
+PATIENCE = 300.0
+
+
+def implement_network(flow: Flow, network_id: str) -> None:
+    """Workflow: see to it that the network has a router in service."""
+    flow.step("implement", implement, network_id)
+
+
+def restart_network(flow: Flow, network_id: str, cleanup: bool = False) -> None:
+    """Workflow: apply everything again; with ``cleanup`` on a new router."""
+    if cleanup:
+        flow.step("remove the router", _discard_router, network_id)
+    flow.step("implement", implement, network_id)
+    flow.step("note", _restarted, network_id)
+
+
+def delete_network(flow: Flow, network_id: str) -> None:
+    """Workflow: take down a network that was marked with ``network.networks.begin_delete``, and free what it had."""
+    flow.step("remove the router", _discard_router, network_id)
+    flow.step("free", _free, network_id)
+
+
+def implement(flow: Flow, network_id: str, ids: list[str] | None = None) -> None:
+    """Step: the network has a running router that has taken in all rows committed so far.
+
+    ``ids`` are of entries that the caller brought in: when the router refuses one of them, it is the caller's error.
+    """
+    deadline, brought = time.monotonic() + PATIENCE, frozenset(ids or ())
+    while True:
+        router_id, generation = _ensure_router(flow, network_id, deadline, brought)
+        try:
+            flow.reconciler.wait(
+                router_id,
+                generation,
+                timeout=max(0.0, deadline - time.monotonic()),
+                ids=brought,
+                progress=flow.progress,
+            )
+        except WaitError:
+            with flow.core.database.reading() as session:
+                router = session.get(Appliance, router_id)
+                if router is None or router.removed is None or time.monotonic() > deadline:
+                    raise
+            # someone replaced the router meanwhile
+            continue
+        return
+
+
+def _ensure_router(flow: Flow, network_id: str, deadline: float, ids: frozenset[str]) -> tuple[str, int]:
+    """A router in service for the network, and the generation that has all rows committed so far."""
+    core = flow.core
+    with core.database.transaction() as session:
+        network = _living(session, network_id)
+        router = routers.of_network(session, network_id)
+        if router is not None and router.state == "Running" and network.state == "Implemented":
+            return router.id, desire(session, router.id)
+    with flow.locks.of(network_id):
+        with core.database.transaction() as session:
+            network = _living(session, network_id)
+            router = routers.of_network(session, network_id)
+            if router is None:
+                addresses.ensure_source_nat(session, network)
+                router = routers.create(session, network)
+                events.record(
+                    session,
+                    "ROUTER.CREATE",
+                    f"creating router {router.name} of network {network.name}",
+                    account_id=network.account_id,
+                    resource=("DomainRouter", router.id),
+                )
+            if network.state != "Implemented":
+                network.state = "Implementing"
+            if router.state != "Running":
+                router.state = "Starting"
+            router.desired_state = "Running"
+            generation = desire(session, router.id)
+            router_id, machine = router.id, routers.machine(session, router)
+        try:
+            boot(flow, router_id, machine, generation=generation, deadline=deadline, ids=ids)
+        except Exception:
+            _take_back(flow, network_id, router_id)
+            raise
+        with core.database.transaction() as session:
+            network = session.get_one(Network, network_id)
+            network.state, network.restart_required = "Implemented", False
+            rows.mark_idle(session, [network_id])
+    return router_id, generation
+
+
+def boot(
+    flow: Flow,
+    router_id: str,
+    machine: routers.Machine,
+    *,
+    generation: int,
+    deadline: float,
+    ids: frozenset[str] = frozenset(),
+) -> None:
+    """Start a router's machine and wait until it has ``generation``; it is Running then."""
+    routers.start(flow.core.hypervisor, flow.core.authority, machine)
+    left = max(0.0, deadline - time.monotonic())
+    flow.reconciler.wait(router_id, generation, timeout=left, ids=ids, progress=flow.progress)
+    with flow.core.database.transaction() as session:
+        router = session.get_one(Appliance, router_id)
+        if router.removed is None:
+            router.state = "Running"
+
+
+def _take_back(flow: Flow, network_id: str, router_id: str) -> None:
+    """A router that never came into service goes away again, so that the next try begins afresh."""
+    with flow.core.database.transaction() as session:
+        router = session.get_one(Appliance, router_id)
+        network = session.get_one(Network, network_id)
+        new = network.state == "Implementing"
+        if not new:
+            router.state = "Error"
+    if new:
+        remove_router(flow, router_id)
+        with flow.core.database.transaction() as session:
+            network = session.get_one(Network, network_id)
+            if network.state == "Implementing":
+                network.state = "Allocated"
+
+
+def _living(session: Session, network_id: str) -> Network:
+    network = session.get(Network, network_id)
+    if network is None or network.removed is not None or network.state == "Destroy":
+        raise ParameterError(f"network {network.name if network else network_id} is being deleted")
+    return network
+
+
+def remove_router(flow: Flow, router_id: str) -> None:
+    """Destroy a router's machine and end its row. Jobs that waited for it end well: there is nothing left to push to.
+
+    A successor is built from the same rows, so nothing of what they asked for is lost.
+    """
+    with flow.core.database.transaction() as session:
+        router = session.get(Appliance, router_id)
+        if router is None or router.removed is not None:
+            return
+        router.state, router.desired_state = "Stopping", "Stopped"
+    flow.core.hypervisor.destroy(router_id)
+    with flow.core.database.transaction() as session:
+        router = session.get_one(Appliance, router_id)
+        router.state, router.removed, router.healthy = "Destroyed", now(), None
+        # the address can be given to another router; the column is unique
+        router.control_address = f"gone-{router.id[:10]}"
+        for job in jobs.reached(session, router_id, router.desired_generation):
+            jobs.succeed(session, job)
+        session.execute(
+            update(AsyncJob).where(AsyncJob.appliance_id == router_id, AsyncJob.status == 0).values(progress=None)
+        )
+    flow.reconciler.wake(router_id)
+
+
+def _discard_router(flow: Flow, network_id: str) -> None:
+    with flow.locks.of(network_id):
+        with flow.core.database.reading() as session:
+            router = routers.of_network(session, network_id)
+        if router is not None:
+            remove_router(flow, router.id)
+
+
+def _restarted(flow: Flow, network_id: str) -> None:
+    with flow.core.database.transaction() as session:
+        session.get_one(Network, network_id).restart_required = False
+
+
+def _free(flow: Flow, network_id: str) -> None:
+    flow.core.hypervisor.remove_segment(routers.guest_segment(network_id))
+    with flow.core.database.transaction() as session:
+        rows.finish_delete(session, network_id)
+
+
+def shutdown(flow: Flow, network_id: str) -> bool:
+    """Take a network without active guests out of service; its rows stay. False when a guest came back meanwhile."""
+    with flow.locks.of(network_id):
+        with flow.core.database.transaction() as session:
+            network = session.get(Network, network_id)
+            if network is None or network.removed is not None or network.state not in ("Implemented", "Shutdown"):
+                return False
+            if rows.active_guests(session, network_id):
+                rows.mark_idle(session, [network_id])
+                return False
+            network.state = "Shutdown"
+            router = routers.of_network(session, network_id)
+        if router is not None:
+            remove_router(flow, router.id)
+        flow.core.hypervisor.remove_segment(routers.guest_segment(network_id))
+        with flow.core.database.transaction() as session:
+            network = session.get_one(Network, network_id)
+            network.state, network.idle_since = "Allocated", None
+            events.record(
+                session,
+                "NETWORK.GC",
+                f"network {network.name} has no running guests; its router was removed",
+                account_id=network.account_id,
+                resource=("Network", network_id),
+            )
+    return True
+
+
+def network_of_router(core: Core, router_id: str) -> str:
+    """The network that a router serves. Raises ApiError when the router is gone."""
+    with core.database.reading() as session:
+        router = session.get(Appliance, router_id)
+        if router is None or router.removed is not None or router.network_id is None:
+            raise ApiError(f"router {router.name if router else router_id} is gone; restart its network to get another")
+        return router.network_id

@@ -1,0 +1,69 @@
+"""What operators do to routers: start, stop, reboot, destroy (guide: chapter 16.4)."""
+
+from __future__ import annotations
+
+import time
+
+from controlplane import routers
+from controlplane.desired import desire
+from controlplane.store.models import Appliance
+from controlplane.workflows import networks
+from controlplane.workflows.flow import Flow
+
+
+def start_router(flow: Flow, router_id: str) -> None:
+    """Workflow: run a stopped router."""
+    flow.step("start", _start, router_id)
+
+
+def stop_router(flow: Flow, router_id: str, forced: bool = False) -> None:
+    """Workflow: stop a router, and with it its network's services, until it is started again."""
+    flow.step("stop", _stop, router_id, forced)
+
+
+def reboot_router(flow: Flow, router_id: str, forced: bool = False) -> None:
+    """Workflow: stop a router and start it; it comes back with all its rules."""
+    flow.step("stop", _stop, router_id, forced)
+    flow.step("start", _start, router_id)
+
+
+def destroy_router(flow: Flow, router_id: str) -> None:
+    """Workflow: remove a router. The next guest, or a restart of the network, builds another."""
+    flow.step("destroy", _destroy, router_id)
+
+
+def _start(flow: Flow, router_id: str) -> None:
+    with flow.locks.of(networks.network_of_router(flow.core, router_id)):
+        with flow.core.database.transaction() as session:
+            router = session.get_one(Appliance, router_id)
+            router.state = "Starting" if router.state != "Running" else router.state
+            router.desired_state = "Running"
+            generation = desire(session, router_id)
+            machine = routers.machine(session, router)
+        try:
+            deadline = time.monotonic() + networks.PATIENCE
+            networks.boot(flow, router_id, machine, generation=generation, deadline=deadline)
+        except Exception:
+            with flow.core.database.transaction() as session:
+                session.get_one(Appliance, router_id).state = "Error"
+            raise
+
+
+def _stop(flow: Flow, router_id: str, forced: bool) -> None:
+    with flow.locks.of(networks.network_of_router(flow.core, router_id)):
+        with flow.core.database.transaction() as session:
+            router = session.get_one(Appliance, router_id)
+            router.state, router.desired_state = "Stopping", "Stopped"
+        flow.core.hypervisor.stop(router_id, force=forced)
+        with flow.core.database.transaction() as session:
+            router = session.get_one(Appliance, router_id)
+            router.state, router.healthy = "Stopped", None
+
+
+def _destroy(flow: Flow, router_id: str) -> None:
+    with flow.core.database.reading() as session:
+        router = session.get(Appliance, router_id)
+        network_id = router.network_id if router is not None and router.removed is None else None
+    if network_id is not None:
+        with flow.locks.of(network_id):
+            networks.remove_router(flow, router_id)

@@ -1,0 +1,205 @@
+"""Virtual machines and their NICs (guide: chapter 10)."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controlplane import routers
+from controlplane.compute import vms as rows
+from controlplane.desired import desire_network
+from controlplane.errors import ApiError
+from controlplane.hypervisors.base import GuestSpec, Segment
+from controlplane.hypervisors.base import Nic as Port
+from controlplane.network import networks as network_rows
+from controlplane.store.models import Cluster, Host, Network, Nic, Pod, Vm, now
+from controlplane.workflows import networks
+from controlplane.workflows.flow import Flow
+
+
+def deploy_vm(flow: Flow, vm_id: str) -> None:
+    """Workflow: bring up a new VM's networks, then the VM. A failure gives its addresses back; the VM is in Error."""
+    try:
+        _bring_up(flow, vm_id)
+    except ApiError:
+        flow.step("give up", _give_up, vm_id)
+        raise
+
+
+def start_vm(flow: Flow, vm_id: str) -> None:
+    """Workflow: start a stopped VM; on failure it is Stopped again and keeps what it has."""
+    try:
+        _bring_up(flow, vm_id)
+    except ApiError:
+        flow.step("stop", _halt, vm_id, True)
+        raise
+
+
+def stop_vm(flow: Flow, vm_id: str, forced: bool = False) -> None:
+    """Workflow: stop a VM; it keeps its addresses and rules."""
+    flow.step("stop", _halt, vm_id, forced)
+
+
+def reboot_vm(flow: Flow, vm_id: str, forced: bool = False) -> None:
+    """Workflow: stop a VM and start it again."""
+    flow.step("halt", _power_off, vm_id, forced)
+    try:
+        flow.step("start", _power_on, vm_id)
+    except ApiError:
+        flow.step("stop", _halt, vm_id, True)
+        raise
+
+
+def destroy_vm(flow: Flow, vm_id: str, expunge: bool = False) -> None:
+    """Workflow: stop a VM for good; with ``expunge`` free at once what it had, else after ``expunge.delay``."""
+    flow.step("stop", _halt, vm_id, True, "Destroyed")
+    if expunge:
+        flow.step("expunge", expunge_vm, vm_id)
+
+
+def add_nic(flow: Flow, vm_id: str, nic_id: str) -> None:
+    """Workflow: plug a NIC, whose row is there, into a VM. A failure removes the row."""
+    try:
+        flow.step("plug", _plug, vm_id, nic_id)
+    except ApiError:
+        flow.step("take back", _unplug, vm_id, nic_id)
+        raise
+
+
+def remove_nic(flow: Flow, vm_id: str, nic_id: str) -> None:
+    """Workflow: unplug a NIC and free its address."""
+    flow.step("unplug", _unplug, vm_id, nic_id)
+
+
+def _bring_up(flow: Flow, vm_id: str) -> None:
+    for network_id, nic_id in flow.step("look", _needs, vm_id):
+        flow.step("network", networks.implement, network_id, [vm_id, nic_id])
+    flow.step("start", _power_on, vm_id)
+
+
+def _needs(flow: Flow, vm_id: str) -> list[list[str]]:
+    with flow.core.database.reading() as session:
+        statement = select(Nic.network_id, Nic.id).where(Nic.vm_id == vm_id).order_by(Nic.device_id)
+        return [list(row) for row in session.execute(statement)]
+
+
+def _power_on(flow: Flow, vm_id: str) -> None:
+    with flow.core.database.transaction() as session:
+        vm = _existing(session, vm_id)
+        segments = [Segment(routers.guest_segment(nic.network_id), nic.network.mtu or 1500) for nic in vm.nics]
+        spec = GuestSpec(
+            id=vm.id,
+            hostname=vm.name,
+            nics=tuple(Port(mac=nic.mac, segment=routers.guest_segment(nic.network_id)) for nic in vm.nics),
+            template=vm.template.image,
+            cpus=vm.service_offering.cpu_number,
+            memory_mb=vm.service_offering.memory,
+        )
+        vm.state = "Starting"
+    for segment in segments:
+        flow.core.hypervisor.ensure_segment(segment)
+    flow.core.hypervisor.start_guest(spec)
+    with flow.core.database.transaction() as session:
+        vm = _existing(session, vm_id)
+        vm.state = "Running"
+        vm.host_id = vm.host_id or _host(session, vm.zone_id)
+        network_rows.mark_idle(session, [nic.network_id for nic in vm.nics])
+
+
+def _power_off(flow: Flow, vm_id: str, forced: bool) -> None:
+    flow.core.hypervisor.stop(vm_id, force=forced)
+
+
+def _halt(flow: Flow, vm_id: str, forced: bool, state: str = "Stopped") -> None:
+    with flow.core.database.transaction() as session:
+        vm = session.get(Vm, vm_id)
+        if vm is None or vm.removed is not None:
+            return
+        vm.state = "Stopping"
+    flow.core.hypervisor.stop(vm_id, force=forced)
+    with flow.core.database.transaction() as session:
+        vm = session.get_one(Vm, vm_id)
+        vm.state = state
+        if state == "Destroyed":
+            vm.destroyed = vm.destroyed or now()
+        session.flush()
+        network_rows.mark_idle(session, [nic.network_id for nic in vm.nics])
+
+
+def expunge_vm(flow: Flow, vm_id: str) -> None:
+    """Remove a VM's machine and free what it had. Doing so twice does nothing."""
+    flow.core.hypervisor.destroy(vm_id)
+    with flow.core.database.transaction() as session:
+        vm = session.get(Vm, vm_id)
+        if vm is None:
+            return
+        affected = rows.expunge(session, vm)
+        network_rows.mark_idle(session, affected)
+        routers_behind = [target for network in affected if (target := desire_network(session, network))]
+    for router_id, _ in routers_behind:
+        flow.reconciler.wake(router_id)
+
+
+def _give_up(flow: Flow, vm_id: str) -> None:
+    """A VM that could not be deployed: visible in state Error, but without addresses."""
+    flow.core.hypervisor.destroy(vm_id)
+    with flow.core.database.transaction() as session:
+        vm = session.get(Vm, vm_id)
+        if vm is None or vm.removed is not None:
+            return
+        affected = [nic.network_id for nic in vm.nics]
+        for nic in list(vm.nics):
+            rows.remove_nic(session, nic)
+        vm.state = "Error"
+        session.flush()
+        network_rows.mark_idle(session, affected)
+        routers_behind = [target for network in affected if (target := desire_network(session, network))]
+    for router_id, _ in routers_behind:
+        flow.reconciler.wake(router_id)
+
+
+def _plug(flow: Flow, vm_id: str, nic_id: str) -> None:
+    with flow.core.database.reading() as session:
+        nic = session.get(Nic, nic_id)
+        if nic is None:
+            raise ApiError("the NIC is gone; it was removed meanwhile")
+        port, network_id = Port(mac=nic.mac, segment=routers.guest_segment(nic.network_id)), nic.network_id
+        running, mtu = nic.vm.state == "Running", session.get_one(Network, network_id).mtu
+    if running:
+        networks.implement(flow, network_id, [vm_id, nic_id])
+        flow.core.hypervisor.ensure_segment(Segment(port.segment, mtu or 1500))
+        flow.core.hypervisor.attach_nic(vm_id, port)
+        with flow.core.database.transaction() as session:
+            network_rows.mark_idle(session, [network_id])
+
+
+def _unplug(flow: Flow, vm_id: str, nic_id: str) -> None:
+    with flow.core.database.reading() as session:
+        nic = session.get(Nic, nic_id)
+        mac = nic.mac if nic is not None else None
+    if mac is None:
+        return
+    if flow.core.hypervisor.power(vm_id) != "absent":
+        flow.core.hypervisor.detach_nic(vm_id, mac)
+    with flow.core.database.transaction() as session:
+        nic = session.get_one(Nic, nic_id)
+        network_id = nic.network_id
+        rows.remove_nic(session, nic)
+        network_rows.mark_idle(session, [network_id])
+        target = desire_network(session, network_id)
+    if target is not None:
+        flow.reconciler.wake(target[0])
+
+
+def _existing(session: Session, vm_id: str) -> Vm:
+    vm = session.get(Vm, vm_id)
+    if vm is None or vm.removed is not None:
+        raise ApiError("the virtual machine is gone; it was expunged meanwhile")
+    return vm
+
+
+def _host(session: Session, zone_id: str) -> str | None:
+    statement = (
+        select(Host.id).join(Cluster, Cluster.id == Host.cluster_id).join(Pod, Pod.id == Cluster.pod_id)
+    ).where(Pod.zone_id == zone_id, Host.resource_state == "Enabled")
+    return session.scalars(statement.order_by(Host.created)).first()
