@@ -5,19 +5,19 @@ Rules that concern one section are in that section's model; here are the ones be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pydantic import model_validator
 
 from appliance.schema.envelope import Document
 from appliance.schema.problems import Place, Problem, refuse
-from appliance.schema.types import Frozen, Hostname
+from appliance.schema.types import Frozen, Hostname, IPv4Address
 from router.services.accounting.model import Accounting
 from router.services.dhcp.model import Dhcp
-from router.services.firewall.model import Firewall, IngressRule
+from router.services.firewall.model import Firewall
 from router.services.interfaces.model import Interfaces
 from router.services.metadata.model import Metadata
-from router.services.nat.model import Nat, PortForward, SourceNat, StaticNat
+from router.services.nat.model import Nat
 from router.services.password.model import Passwords
 
 
@@ -47,12 +47,12 @@ class RouterState(Frozen):
             nic = guests.get(network.interface)
             if nic and network.gateway not in [address.ip for address in nic.addresses]:
                 yield ("dhcp", "networks", index, "gateway"), f"{network.gateway} is not on {network.interface}"
-        # integers, because the lists of rules are long and hashing IPv4Address is slow
         public = {int(address) for address in self.interfaces.public_addresses()}
-        for where, entries in self._public_users():
-            for index, entry in enumerate(entries):
-                if int(entry.address) not in public:
-                    yield (*where, index, "address"), f"{entry.address} is not an address of a public interface"
+        for where, numbers in self._public_users():
+            for index, number in enumerate(numbers):
+                if number not in public:
+                    text = f"{IPv4Address(number)} is not an address of a public interface"
+                    yield (*where, index, "address"), text
 
     def _guest_interfaces(self) -> Iterator[tuple[Place, str]]:
         """Every field that must name a guest interface."""
@@ -70,14 +70,17 @@ class RouterState(Frozen):
         if self.passwords:
             yield from ((("passwords", "interfaces", i), name) for i, name in enumerate(self.passwords.interfaces))
 
-    def _public_users(self) -> Iterator[tuple[Place, Sequence[SourceNat | StaticNat | PortForward | IngressRule]]]:
-        """Every list whose entries stand for a public address of this router."""
+    def _public_users(self) -> Iterator[tuple[Place, list[int]]]:
+        """Every list whose entries stand for a public address of this router: these addresses as numbers.
+
+        Numbers, because the lists of rules are long and hashing IPv4Address is slow.
+        """
         if self.nat:
-            yield ("nat", "source"), self.nat.source
-            yield ("nat", "static"), self.nat.static
-            yield ("nat", "forwards"), self.nat.forwards
+            yield ("nat", "source"), [int(nat.address) for nat in self.nat.source]
+            yield ("nat", "static"), [int(nat.address) for nat in self.nat.static]
+            yield ("nat", "forwards"), [forward.span[0] for forward in self.nat.forwards]
         if self.firewall:
-            yield ("firewall", "ingress"), self.firewall.ingress
+            yield ("firewall", "ingress"), [rule.number for rule in self.firewall.ingress]
 
 
 RouterDocument = Document[RouterState]

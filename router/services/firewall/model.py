@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -51,6 +52,11 @@ class IngressRule(_Match):
     address: Address
     protocol: Literal["tcp", "udp", "icmp"]
     sources: tuple[Network, ...] = ()
+
+    @cached_property
+    def number(self) -> int:
+        """``address`` as a number; kept, because all of a long list are checked on every change."""
+        return int(self.address)
 
 
 class EgressRule(_Match):

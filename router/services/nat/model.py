@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import model_validator
@@ -42,6 +43,14 @@ class PortForward(Frozen):
     guest: Address
     guest_ports: PortRange
 
+    @cached_property
+    def span(self) -> tuple[int, str, int, int]:
+        """Address as a number, protocol, first and last port.
+
+        Kept, because all of a long list are compared on every change, and IPv4Address is slow to hash and compare.
+        """
+        return int(self.address), self.protocol, self.ports.first, self.ports.last
+
     @model_validator(mode="after")
     def _check(self) -> PortForward:
         if len(self.ports) != len(self.guest_ports):
@@ -74,27 +83,25 @@ class Nat(Frozen):
         yield from self._address_problems()
 
     def _address_problems(self) -> Iterator[Problem]:
-        # Integers, because hashing and comparing IPv4Address is slow and the list of forwards is long.
         static = {int(nat.address) for nat in self.static}
-        order = []
-        for index, forward in enumerate(self.forwards):
-            number = int(forward.address)
-            if number in static:
-                text = f"{forward.address} is in use by static NAT, so no port of it can be forwarded"
-                yield ("forwards", index, "address"), text
-            order.append((number, str(forward.protocol), forward.ports.first, forward.ports.last, index))
-        order.sort()
+        order = sorted((forward.span, index) for index, forward in enumerate(self.forwards))
         # Of what was passed so far, only the range that reaches furthest can take a port of the next one.
-        widest = (-1, "", 0, 0, 0)
-        for this in order:
-            same = this[:2] == widest[:2]
-            if same and this[2] <= widest[3]:
-                early, late = sorted((this[4], widest[4]))
-                first, second = self.forwards[early], self.forwards[late]
-                yield (
-                    ("forwards", late, "ports"),
-                    f"{second.id} takes {second.protocol} ports {second.ports} of {second.address}, "
-                    f"of which {first.id} has {first.ports}",
-                )
-            if not same or this[3] > widest[3]:
-                widest = this
+        widest, holder = (-1, "", 0, 0), 0
+        for span, index in order:
+            address, protocol, first, last = span
+            if address in static:
+                text = f"{self.forwards[index].address} is in use by static NAT, so no port of it can be forwarded"
+                yield ("forwards", index, "address"), text
+            same = address == widest[0] and protocol == widest[1]
+            if same and first <= widest[3]:
+                yield self._overlap(*sorted((index, holder)))
+            if not same or last > widest[3]:
+                widest, holder = span, index
+
+    def _overlap(self, early: int, late: int) -> Problem:
+        first, second = self.forwards[early], self.forwards[late]
+        return (
+            ("forwards", late, "ports"),
+            f"{second.id} takes {second.protocol} ports {second.ports} of {second.address}, "
+            f"of which {first.id} has {first.ports}",
+        )

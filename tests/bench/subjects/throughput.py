@@ -1,0 +1,58 @@
+"""Throughput of one TCP stream through a router with 10,000 rules, beside a machine that only forwards (iperf3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+
+from tests.bench import cloud
+from tests.bench.figures import Figure, Target, interleaved
+from tests.netns.lab import Machine
+
+ORDER = 4
+PORT = 5201
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    rules = 1_000 if quick else 10_000
+    seconds, rounds = (1, 2) if quick else (3, 5)
+    with cloud.lab() as lab:
+        outside, inside, plain = lab.segment("public"), lab.segment(), lab.segment()
+        client = lab.host("internet", outside, ["203.0.113.1/24"])
+        raw = cloud.state(lab, rules=rules)
+        port = {"first": PORT, "last": PORT}
+        raw["nat"]["forwards"].append(
+            {**raw["nat"]["forwards"][0], "id": "iperf3", "ports": port, "guest_ports": port},
+        )
+        raw["firewall"]["ingress"].append({**raw["firewall"]["ingress"][0], "id": "iperf3", "ports": port})
+        cloud.boot(lab, raw, inside, outside)
+        cloud.plain_router(lab, plain, outside, "10.2.0.1/16", "203.0.113.4/24")
+        client.run(["ip", "route", "add", "10.2.0.0/16", "via", "203.0.113.4"])
+        for guest in (
+            lab.guest(inside, address="10.1.1.10/16", gateway="10.1.0.1"),
+            lab.guest(plain, address="10.2.1.10/16", gateway="10.2.0.1"),
+        ):
+            guest.run(["iperf3", "-s", "-D", "-p", str(PORT)])
+        for address in ("203.0.113.2", "10.2.1.10"):
+            cloud.wait_open(client, address, PORT)
+        for direction, options in (("to the guest", ()), ("from the guest", ("-R",))):
+            samples = interleaved(
+                rounds,
+                router=partial(_gigabits, client, "203.0.113.2", seconds, *options),
+                plain=partial(_gigabits, client, "10.2.1.10", seconds, *options),
+            )
+            yield Figure(
+                f"throughput {direction}, {rules:,} rules",
+                "Gbit/s",
+                samples["router"],
+                Target("at least", 0.9, of="ratio"),
+                "forwarding alone",
+                samples["plain"],
+            )
+
+
+def _gigabits(client: Machine, address: str, seconds: int, *options: str) -> float:
+    done = client.run(["iperf3", "-J", "-c", address, "-p", str(PORT), "-t", str(seconds), "-O", "0.5", *options])
+    received: float = json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]
+    return received / 1e9
