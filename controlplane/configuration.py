@@ -164,6 +164,14 @@ SETTINGS: tuple[Setting, ...] = (
         maximum=1048576,
     ),
     Setting(
+        "allow.user.expunge.recover.vm",
+        "Advanced",
+        "false",
+        "Boolean",
+        "Users, not only administrators, may expunge and recover virtual machines",
+        ("account",),
+    ),
+    Setting(
         "expunge.delay",
         "Advanced",
         "86400",

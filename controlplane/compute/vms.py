@@ -74,7 +74,7 @@ def create(session: Session, request: VmRequest) -> Vm:
     vm_id = new_id()
     name = addressing.check_hostname("name", request.name) if request.name else f"VM-{vm_id}"
     for wanted in request.nics:
-        check_network(request, wanted.network)
+        _check_network(request.zone.id, request.account, wanted.network)
         check_name_free(session, name, wanted.network)
     if len({wanted.network.id for wanted in request.nics}) < len(request.nics):
         raise ParameterError("networkids: a network is given twice")
@@ -110,15 +110,22 @@ def create(session: Session, request: VmRequest) -> Vm:
     return vm
 
 
-def check_network(request: VmRequest, network: Network) -> None:
-    """ParameterError unless a VM of the request's owner and zone can be on ``network``."""
-    if network.zone_id != request.zone.id:
-        raise ParameterError(f"networkids: network {network.name} is not in zone {request.zone.name}")
-    if network.account_id != request.account.id:
-        raise ParameterError(
-            f"networkids: network {network.name} does not belong to account {request.account.name} of the VM"
-        )
+def _check_network(zone_id: str, account: Account, network: Network) -> None:
+    """ParameterError unless a VM of that account and zone can be on ``network``."""
+    if network.zone_id != zone_id:
+        raise ParameterError(f"network {network.name} is in another zone than the VM")
+    if network.account_id != account.id:
+        raise ParameterError(f"network {network.name} does not belong to account {account.name} of the VM")
     check_joinable(network)
+
+
+def check_new_network(session: Session, vm: Vm, network: Network) -> Network:
+    """ParameterError unless a VM can be put on one more network; returns the network."""
+    _check_network(vm.zone_id, vm.account, network)
+    if any(nic.network_id == network.id for nic in vm.nics):
+        raise ParameterError(f"VM {vm.name} is on network {network.name} already")
+    check_name_free(session, vm.name, network, besides=vm.id)
+    return network
 
 
 def check_joinable(network: Network) -> None:

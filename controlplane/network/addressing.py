@@ -95,6 +95,11 @@ def host_bounds(cidr: str, start: str | None, end: str | None) -> tuple[int, int
     return first, last
 
 
+def range_bounds(start: str, end: str) -> tuple[int, int]:
+    """The ends of a range of addresses as integers."""
+    return int(IPv4Address(start)), int(IPv4Address(end))
+
+
 def free_addresses(first: int, last: int, taken: Container[int]) -> Iterator[str]:
     """The free addresses from ``first`` to ``last``, lowest first."""
     return (str(IPv4Address(number)) for number in range(first, last + 1) if number not in taken)

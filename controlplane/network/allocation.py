@@ -115,7 +115,7 @@ def take_public_address(
     ranges = ranges_for(session, zone.id, account.id)
     session.execute(select(VlanIpRange.id).where(VlanIpRange.zone_id == zone.id).with_for_update())
     for row in ranges:
-        first, last = int(IPv4Address(row.start_ip)), int(IPv4Address(row.end_ip))
+        first, last = addressing.range_bounds(row.start_ip, row.end_ip)
         if wanted is not None and not first <= int(wanted) <= last:
             continue
         taken = taken_public_addresses(session, row)

@@ -38,6 +38,9 @@ class Traffic:
     icmp_type: int | None = None
     icmp_code: int | None = None
 
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.ports}" if self.ports else self.protocol
+
 
 def parse_protocol(value: str, allowed: tuple[str, ...]) -> str:
     """A protocol in lower case; ParameterError when it is not one of ``allowed``."""
