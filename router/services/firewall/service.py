@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance.engine.service import BaseService, Change, Host, Rendered
 from appliance.settings import Settings
 from router.document import RouterState
-from router.services.firewall import connections
+from router.services.firewall.connections import cut
 from router.services.firewall.model import Firewall
 from router.services.firewall.render import Memos, render
 
@@ -24,7 +24,7 @@ class FirewallService(BaseService):
 
     def apply(self, change: Change, host: Host) -> None:
         if change.before is not None and change.after is not None:
-            connections.cut(change.before, change.after)
+            cut(change.before, change.after)
 
 
 SERVICE = FirewallService()

@@ -81,7 +81,8 @@ def _outward(before: RouterState, after: RouterState) -> Iterator[tuple[IPv4Addr
     old, new = before.nat or Nat(), after.nat or Nat()
     kept: set[SourceNat | StaticNat] = {*new.source, *new.static}
     subnets = {nic.name: nic.subnets for nic in after.interfaces.of_role("guest")}
-    for address in sorted({one.address for one in (*old.source, *old.static) if one not in kept}):
+    before_nat: list[SourceNat | StaticNat] = [*old.source, *old.static]
+    for address in sorted({one.address for one in before_nat if one not in kept}):
         guests = {int(one.guest) for one in new.static if one.address == address}
         networks = [
             (int(subnet.network_address), int(subnet.broadcast_address))

@@ -6,7 +6,7 @@ from appliance.engine.service import BaseService, Change, Host, Rendered
 from appliance.settings import Settings
 from router.document import RouterState
 from router.memo import EntryMemo
-from router.services.nat import connections
+from router.services.nat.connections import cut
 from router.services.nat.render import forward_elements, render
 
 
@@ -23,7 +23,7 @@ class NatService(BaseService):
 
     def apply(self, change: Change, host: Host) -> None:
         if change.before is not None and change.after is not None:
-            connections.cut(change.before, change.after)
+            cut(change.before, change.after)
 
 
 SERVICE = NatService()
