@@ -72,7 +72,12 @@ class Workflows:
             "enable_otlp": False,
         }
         DBOS(config=config)
-        self._run = DBOS.workflow(name="job")(self._job)
+
+        # DBOS marks the function that it is given, which a bound method does not allow
+        def job(name: str, job_id: str, arguments: dict[str, Any]) -> None:
+            self._job(name, job_id, arguments)
+
+        self._run = DBOS.workflow(name="job")(job)
         DBOS.launch()
         with self.core.database.reading() as session:
             unfinished = [(job.id, job.workflow or {}) for job in jobs.unfinished_workflows(session)]
