@@ -1,0 +1,78 @@
+"""What the metadata server reads: its configuration and one file a guest, which it finds by the guest's address."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from appliance.engine.service import File, Rendered, Unit
+from appliance.netfilter.ruleset import Ruleset
+from appliance.settings import Settings
+from router.document import RouterState
+from router.services.interfaces.model import Interface
+from router.services.metadata.content import dump
+
+UNIT = "metadata"
+#: Debian's user for web servers; user data may be secret, so nobody else reads the files
+USER = "www-data"
+PORT = 80
+#: where clients look that know no other address
+WELL_KNOWN = "169.254.169.254"
+
+
+def config_file(settings: Settings) -> Path:
+    return settings.config_dir / "metadata/server.json"
+
+
+def guests_directory(settings: Settings) -> Path:
+    return settings.config_dir / "metadata/guests"
+
+
+def served(state: RouterState) -> tuple[Interface, ...]:
+    """The guest interfaces that metadata is served on."""
+    if state.metadata is None:
+        return ()
+    return tuple(nic for nic in state.interfaces.of_role("guest") if nic.name in state.metadata.interfaces)
+
+
+def _ruleset(nics: tuple[Interface, ...]) -> Ruleset:
+    rules = []
+    for nic in nics:
+        own = ", ".join([*(str(address.ip) for address in nic.addresses), WELL_KNOWN])
+        rules.append((300, f'iifname "{nic.name}" ip daddr {{ {own} }} tcp dport {PORT} accept'))
+    return Ruleset(rules={"input": tuple(rules)})
+
+
+def render(state: RouterState, settings: Settings) -> Rendered:
+    """The server, its configuration and a file for each guest; nothing at all without an interface to serve."""
+    metadata, nics = state.metadata, served(state)
+    if metadata is None or not nics:
+        return Rendered()
+    directory, runtime = guests_directory(settings), settings.run_dir / "metadata"
+    config = {
+        "listen": [*(str(address.ip) for nic in nics for address in nic.addresses), WELL_KNOWN],
+        "port": PORT,
+        "guests": str(directory),
+        "key": str(runtime / "key"),
+    }
+    strict = [subnet for nic in nics if nic.name in metadata.token_required for subnet in nic.subnets]
+    files = {config_file(settings): File(json.dumps(config, indent=1) + "\n")}
+    for guest in metadata.guests:
+        token = any(guest.address in subnet for subnet in strict)
+        files[directory / str(guest.address)] = File(
+            dump(guest.items, guest.user_data, token=token), mode=0o640, owner=USER
+        )
+    return Rendered(
+        files=files,
+        ruleset=_ruleset(nics),
+        units=(
+            Unit(
+                name=UNIT,
+                argv=(sys.executable, "-m", "router.services.metadata.server", str(config_file(settings))),
+                user=USER,
+                capabilities=frozenset({"net_bind_service"}),
+                writable=(runtime,),
+            ),
+        ),
+    )
