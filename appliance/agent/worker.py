@@ -17,6 +17,9 @@ from appliance.schema.status import ServiceHealth
 
 log = logging.getLogger(__name__)
 
+#: longest wait for the first probes after the start or the first document, in seconds
+FIRST_PROBE = 3.0
+
 
 class StaleError(GatehouseError):
     """A document is older than one that is known here, or differs from the one with its generation."""
@@ -107,7 +110,8 @@ class Prober:
     def __init__(self, engine: Engine, interval: float) -> None:
         self._engine, self._interval = engine, interval
         self._wake = threading.Event()
-        self.results: dict[str, ServiceHealth] = {}
+        self._probed = threading.Event()
+        self._results: dict[str, ServiceHealth] = {}
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="prober", daemon=True).start()
@@ -115,6 +119,13 @@ class Prober:
     def wake(self) -> None:
         """Probe now rather than later."""
         self._wake.set()
+
+    @property
+    def results(self) -> dict[str, ServiceHealth]:
+        """The newest probe of each service; waits a moment for the first."""
+        if self._engine.applied.state is not None:
+            self._probed.wait(FIRST_PROBE)
+        return self._results
 
     def _run(self) -> None:
         while True:
@@ -137,6 +148,8 @@ class Prober:
                 detail = describe(error)
             results[service.name] = ServiceHealth(healthy=not detail, detail=detail, checked=time.time())
         if self._engine.changes == before:
-            self.results = results
+            self._results = results
+            if results:
+                self._probed.set()
         else:
             self._wake.set()

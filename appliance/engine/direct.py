@@ -142,6 +142,7 @@ class DirectSupervisor:
         unit = process.unit
         assert unit is not None
         record_path = self._directory / unit.name
+        _make_writable(unit)
         command = _confined(unit)
         log_file = os.open(self._log(unit.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
@@ -273,6 +274,13 @@ class DirectSupervisor:
 
 def _definition(unit: Unit) -> str:
     return hashlib.sha256(repr((unit.argv, unit.user, sorted(unit.capabilities))).encode()).hexdigest()
+
+
+def _make_writable(unit: Unit) -> None:
+    owner = pwd.getpwnam(unit.user)
+    for directory in unit.writable:
+        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        os.chown(directory, owner.pw_uid, owner.pw_gid)
 
 
 def _confined(unit: Unit) -> list[str]:

@@ -25,7 +25,8 @@ class Unit:
     """One long-running process of a service. It runs in the foreground and logs to standard error.
 
     Least privilege: it gets only ``capabilities`` (names without ``CAP_``, lower case), never new ones, and can
-    write only below ``writable`` where the supervisor can enforce it.
+    write only below the directories ``writable``, where the supervisor can enforce that. The supervisor creates these
+    and gives them to ``user``.
     """
 
     name: str

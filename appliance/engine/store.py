@@ -54,7 +54,8 @@ class Store:
         self._repairs = settings.state_dir / "repairs.json"
         self._machine = settings.run_dir / "machine.json"
         for directory in (settings.state_dir, settings.run_dir):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # units that are not root have directories of their own below; every file of ours is 0600
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
 
     def load(self) -> tuple[str, bytes] | None:
         """Digest and bytes of the last-good document; None when there is none. Raises DamagedError."""

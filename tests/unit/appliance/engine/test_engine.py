@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
@@ -13,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.engine import engine as engine_module
 from appliance.engine.engine import Engine
 from appliance.errors import ApplyError, DocumentError
 from tests.unit.appliance.engine.world import BASE, Killed, World, document, make_engine, parsed, watched
@@ -352,7 +353,7 @@ def test_drift_that_comes_back_at_once_is_repaired_at_growing_distances(world: W
     apply(engine, 1, a=1)
     now = [1000.0]
     times = []
-    with mock.patch.object(engine_module.time, "monotonic", lambda: now[0]):
+    with mock.patch.object(time, "monotonic", lambda: now[0]):
         for _ in range(200):
             world.addresses = 77
             engine.watch()
@@ -463,15 +464,11 @@ def test_a_kill_anywhere_leaves_old_or_new(
             # killed while applying, and while coming back from that
             for step in at:
                 world.fault = Faults({step}, Killed)
-                try:
+                with suppress(Killed):
                     if engine.applied.generation < 2:
                         apply(engine, 2, *new)
-                except Killed:
-                    pass
-                try:
+                with suppress(Killed):
                     engine = make_engine(world)
-                except Killed:
-                    pass
             world.fault = lambda _: None
             engine = make_engine(world)
             generation = engine.applied.generation
