@@ -54,15 +54,14 @@ def answer(request: Request, guest: Guest | None, address: str, key: Callable[[]
     """
     if guest is None:
         return NOT_FOUND
+    allowed = ("PUT",) if request.path == TOKEN_PATH else ("GET", "HEAD")
+    if request.method not in allowed:
+        names = ", ".join(allowed)
+        return Response(405, f"{names} only\n".encode(), fields=f"Allow: {names}\r\n")
     if request.path == TOKEN_PATH:
-        if request.method == "PUT":
-            return _issue(request, address, key)
-        return Response(405, b"PUT only\n", fields="Allow: PUT\r\n")
-    if request.method not in ("GET", "HEAD"):
-        return Response(405, b"GET and HEAD only\n", fields="Allow: GET, HEAD\r\n")
+        return _issue(request, address, key)
     if not _authorised(request, guest, address, key):
         return Response(401, f"PUT {TOKEN_PATH} gives the token that is needed\n".encode())
-    body = guest.pages.get(request.path)
-    if body is None:
+    if (body := guest.pages.get(request.path)) is None:
         return NOT_FOUND
     return Response(200, body, "application/octet-stream" if request.path == USER_DATA else "text/plain")

@@ -42,9 +42,6 @@ BACKLOG = 4096
 #: <linux/in.h>: bind to an address that is not there yet, as on a standby router
 IP_FREEBIND = 15
 
-#: may not be kept waiting: the listening sockets and the rest are edge- or level-triggered alike
-_READ = select.EPOLLIN | select.EPOLLRDHUP
-
 
 class Connection:
     """One client's connection. ``deadline`` is when it is closed if nothing happens (monotonic clock)."""
@@ -66,8 +63,10 @@ class Connection:
 
 
 class Server:
-    def __init__(self, config: Path) -> None:
-        self._config = config
+    """Serves by the file ``config``, holding at most ``most_held`` connections at the same time."""
+
+    def __init__(self, config: Path, most_held: int = MOST_HELD) -> None:
+        self._config, self._most_held = config, most_held
         self._epoll = select.epoll()
         self._listeners: dict[int, tuple[tuple[str, int], socket.socket]] = {}
         self._held: dict[int, Connection] = {}
@@ -157,10 +156,13 @@ class Server:
     def _serve(self, connection: Connection) -> None:
         """Go on with a connection as far as possible without waiting."""
         try:
-            if connection.unsent:
-                self._send(connection)
             if not connection.unsent:
                 self._read(connection)
+                return
+            self._send(connection)
+            if not connection.unsent:
+                # requests that arrived meanwhile
+                self._answer(connection)
         except OSError:
             # the client is gone; RST and time-out are its affair
             self._close(connection)
@@ -169,14 +171,14 @@ class Server:
         try:
             data = connection.sock.recv(http.MOST_HEAD, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            self._hold(connection, _READ)
+            self._hold(connection, select.EPOLLIN)
             return
         if not data:
             self._close(connection)
             return
         if connection.closing:
             # what comes after the last request is read and dropped, lest closing resets the answer away
-            self._hold(connection, _READ)
+            self._hold(connection, select.EPOLLIN)
             return
         connection.unread += data
         self._answer(connection)
@@ -187,7 +189,7 @@ class Server:
             head, found, rest = connection.unread.partition(http.END)
             if not found:
                 if len(head) < http.MOST_HEAD:
-                    self._hold(connection, _READ)
+                    self._hold(connection, select.EPOLLIN)
                     return
                 self._respond(connection, Response(431), keep_alive=False)
             else:
@@ -252,14 +254,14 @@ class Server:
         if connection.unread or connection.held:
             connection.sock.shutdown(socket.SHUT_WR)
             connection.deadline = time.monotonic() + 1.0
-            self._hold(connection, _READ)
+            self._hold(connection, select.EPOLLIN)
         else:
             self._close(connection)
 
     # ---- which connections are held
 
     def _may_hold(self, address: str) -> bool:
-        return self._held_by[address] < MOST_HELD_BY_ONE and len(self._held) < MOST_HELD
+        return self._held_by[address] < MOST_HELD_BY_ONE and len(self._held) < self._most_held
 
     def _hold(self, connection: Connection, events: int) -> None:
         """Wait for ``events``; close the connection instead when its guest, or all of them, have too many."""
@@ -307,16 +309,18 @@ def _listen(where: tuple[str, int]) -> socket.socket:
 
 def main(arguments: Iterable[str]) -> int:
     (config,) = arguments
-    # what is held, and a few files beside
+    # what is held, and some files beside
+    spare = 2 * TURN
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MOST_HELD + 256), most))
+    files = min(most, MOST_HELD + spare)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
     wakeup, signalled = socket.socketpair()
     wakeup.setblocking(False)
     signalled.setblocking(False)
     signal.set_wakeup_fd(signalled.fileno())
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    server = Server(Path(config))
+    server = Server(Path(config), files - spare)
     print(f"metadata: serving, process {os.getpid()}", file=sys.stderr, flush=True)
     server.run(wakeup)
     return 0
