@@ -28,7 +28,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup ## two tenants' networks served end to end, each service used by a real client
-	$(BIN)/gatehouse demo $(DEMO_ARGS)
+	$(BIN)/python -m tests.demo $(DEMO_ARGS)
 
 test: setup check unit netns ## everything CI runs
 
