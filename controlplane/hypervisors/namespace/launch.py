@@ -81,19 +81,26 @@ def main() -> int:
     for path in launch.cgroups:
         Path(path).write_text(str(os.getpid()))
     syscalls.unshare(NAMESPACES)
+    recorded, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become_init(launch)
+        os.close(tell)
+        _become_init(launch, recorded)
     process = Process.of(pid)
     if process is None:
         return 1
     write_atomically(Path(launch.process_file), json.dumps(asdict(process)))
+    os.write(tell, b"1")
     print(pid, flush=True)
     return 0
 
 
-def _become_init(launch: Launch) -> None:
+def _become_init(launch: Launch, recorded: int) -> None:
     try:
+        # pivot_root moves this launcher's root as well: not before it has written the file. It dies: so do we.
+        if not os.read(recorded, 1):
+            os._exit(1)
+        os.close(recorded)
         os.setsid()
         socket.sethostname(launch.hostname)
         log = os.open(launch.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
