@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import secrets
 import string
 import urllib.parse
@@ -21,12 +20,12 @@ def check(value: str, limit: int) -> str | None:
     """
     # clients that build addresses by hand send it encoded twice, or lose '+' to a space
     text = urllib.parse.unquote(value) if "%" in value else value
-    text = "".join(text.strip().splitlines()).replace(" ", "+")
+    text = "".join(text.splitlines()).replace(" ", "+")
     if not text:
         return None
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ParameterError("userdata is not base64 encoded") from None
     if len(raw) > limit:
         raise ParameterError(f"userdata has {len(raw)} bytes, the limit is {limit} (setting vm.userdata.max.length)")

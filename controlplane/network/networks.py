@@ -89,7 +89,7 @@ def create(
 def default_domain(account: Account, zone: Zone, suffix: str) -> str:
     """The domain of a network that sets none: the account's, the zone's, or one of its own under ``suffix``."""
     # accounts must not share a made-up domain, or their names would seem to be in one namespace
-    return account.network_domain or zone.domain or f"cs{account.id.split('-')[0]}.{suffix}"
+    return account.network_domain or zone.domain or f"cs{account.id.split('-')[-1]}.{suffix}"
 
 
 def _physical_network(session: Session, zone: Zone, wanted: PhysicalNetwork | None) -> PhysicalNetwork:

@@ -1,0 +1,205 @@
+"""A control plane whose routers and workflows do at once, in rows alone, what the real ones do in the world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controlplane import jobs, routers
+from controlplane.compute import vms
+from controlplane.desired import desire
+from controlplane.errors import ApiError
+from controlplane.network import addresses
+from controlplane.store.defaults import DEFAULT_NETWORK_OFFERING
+from controlplane.store.models import (
+    Appliance,
+    AsyncJob,
+    Network,
+    NetworkOffering,
+    Nic,
+    ServiceOffering,
+    Template,
+    Vm,
+    Zone,
+    now,
+)
+from tests.control import Caller, FakeRuntime, answer_of
+
+
+@dataclass
+class ActingRuntime(FakeRuntime):
+    """Ends every job before the call that made it returns. ``fail`` makes the next job fail with that text."""
+
+    fail: str | None = None
+    #: a router that is asleep observes nothing
+    asleep: bool = False
+    ended: list[str] = field(default_factory=list)
+
+    def wake(self, appliance_id: str) -> None:
+        super().wake(appliance_id)
+        if self.asleep:
+            return
+        with self.database.transaction() as session:
+            router = session.get_one(Appliance, appliance_id)
+            router.observed_generation = router.desired_generation
+            for job in jobs.reached(session, appliance_id, router.observed_generation):
+                self._end(session, job)
+
+    def start_workflow(self, name: str, job_id: str, arguments: dict[str, Any]) -> None:
+        super().start_workflow(name, job_id, arguments)
+        with self.database.transaction() as session:
+            if self.fail is None:
+                WORKFLOWS[name](session, **arguments)
+                session.flush()
+            self._end(session, session.get_one(AsyncJob, job_id))
+
+    def _end(self, session: Session, job: AsyncJob) -> None:
+        self.ended.append(job.command)
+        if self.fail is not None:
+            jobs.fail(session, job, ApiError(self.fail))
+            self.fail = None
+        else:
+            jobs.succeed(session, job)
+
+
+def _implement(session: Session, network_id: str) -> None:
+    network = session.get_one(Network, network_id)
+    if routers.of_network(session, network_id) is None:
+        addresses.ensure_source_nat(session, network)
+        router = routers.create(session, network)
+        router.state = "Running"
+        router.observed_generation = desire(session, router.id)
+    network.state, network.restart_required = "Implemented", False
+
+
+def _remove_router(session: Session, router: Appliance | None) -> None:
+    if router is not None:
+        router.state, router.removed, router.control_address = "Destroyed", now(), f"gone-{router.id[:10]}"
+
+
+def _start(session: Session, vm_id: str) -> None:
+    vm = session.get_one(Vm, vm_id)
+    for nic in vm.nics:
+        _implement(session, nic.network_id)
+    vm.state = "Running"
+
+
+def _stop(session: Session, vm_id: str, forced: bool) -> None:
+    session.get_one(Vm, vm_id).state = "Stopped"
+
+
+def _reboot(session: Session, vm_id: str, forced: bool) -> None:
+    _start(session, vm_id)
+
+
+def _destroy(session: Session, vm_id: str, expunge: bool) -> None:
+    vm = session.get_one(Vm, vm_id)
+    vm.state = "Destroyed"
+    if expunge:
+        vms.expunge(session, vm)
+
+
+def _add_nic(session: Session, vm_id: str, nic_id: str) -> None:
+    _implement(session, session.get_one(Nic, nic_id).network_id)
+
+
+def _remove_nic(session: Session, vm_id: str, nic_id: str) -> None:
+    vms.remove_nic(session, session.get_one(Nic, nic_id))
+
+
+def _restart(session: Session, network_id: str, cleanup: bool) -> None:
+    if cleanup:
+        _remove_router(session, routers.of_network(session, network_id))
+    _implement(session, network_id)
+
+
+def _delete(session: Session, network_id: str) -> None:
+    _remove_router(session, routers.of_network(session, network_id))
+
+
+def _router_state(state: str) -> Callable[..., None]:
+    def change(session: Session, router_id: str, forced: bool = False) -> None:
+        router = session.get_one(Appliance, router_id)
+        router.state = router.desired_state = state
+
+    return change
+
+
+def _destroy_router(session: Session, router_id: str) -> None:
+    _remove_router(session, session.get_one(Appliance, router_id))
+
+
+WORKFLOWS: dict[str, Callable[..., None]] = {
+    "deploy_vm": _start,
+    "start_vm": _start,
+    "stop_vm": _stop,
+    "reboot_vm": _reboot,
+    "destroy_vm": _destroy,
+    "add_nic": _add_nic,
+    "remove_nic": _remove_nic,
+    "implement_network": _implement,
+    "restart_network": _restart,
+    "delete_network": _delete,
+    "start_router": _router_state("Running"),
+    "stop_router": _router_state("Stopped"),
+    "reboot_router": _router_state("Running"),
+    "destroy_router": _destroy_router,
+}
+
+
+def result_of(runtime: FakeRuntime, answer: dict[str, Any]) -> dict[str, Any]:
+    """What a job answered, its sealed texts opened, from the answer of the call that made it."""
+    with runtime.database.reading() as session:
+        job = session.get_one(AsyncJob, answer["jobid"])
+        assert job.status == jobs.SUCCEEDED, f"{job.command}: {job.status} {job.result}"
+        result: dict[str, Any] = runtime.secrets.reveal(job.result)
+        return result
+
+
+@dataclass
+class Tenant:
+    """Calls of one user, and the ids that most of them need."""
+
+    call: Caller
+    runtime: ActingRuntime
+    zone: str = ""
+    template: str = ""
+    size: str = ""
+    #: network offerings by name
+    offerings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        with self.runtime.database.reading() as session:
+            self.zone = session.scalars(select(Zone.id)).one()
+            self.template = session.scalars(select(Template.id).where(Template.image == "builtin")).one()
+            self.size = session.scalars(
+                select(ServiceOffering.id).where(ServiceOffering.name == "Small Instance")
+            ).one()
+            self.offerings = {row.name: row.id for row in session.scalars(select(NetworkOffering))}
+
+    def run(self, command: str, **params: object) -> Any:
+        """Call an asynchronous command; what its job answers, without the key around it."""
+        result = result_of(self.runtime, self.call(command, **params))
+        return result if "success" in result else answer_of(result)
+
+    def network(self, **params: object) -> dict[str, Any]:
+        params = {
+            "name": "net",
+            "zoneid": self.zone,
+            "networkofferingid": self.offerings[DEFAULT_NETWORK_OFFERING],
+        } | params
+        made: dict[str, Any] = self.call("createNetwork", **params)["network"]
+        return made
+
+    def vm(self, **params: object) -> dict[str, Any]:
+        params = {"zoneid": self.zone, "templateid": self.template, "serviceofferingid": self.size} | params
+        made: dict[str, Any] = self.run("deployVirtualMachine", **params)
+        return made
+
+    def address(self, network_id: str, **params: object) -> dict[str, Any]:
+        made: dict[str, Any] = self.run("associateIpAddress", networkid=network_id, **params)
+        return made
