@@ -19,8 +19,8 @@ from controlplane.store.models import Appliance, Network, PublicIp, ServiceOffer
 
 CONTROL_SEGMENT = "control"
 CONTROL_NETWORK = IPv4Network("169.254.0.0/16")
-#: the control plane's own address is the first; the rest of its /24 is left free
-_FIRST_CONTROL = int(CONTROL_NETWORK.network_address) + 256
+#: the control plane's own address is the first; its /24 is left to it
+_FIRST_CONTROL = int(CONTROL_NETWORK.network_address) + 257
 #: 169.254.169.254 is for metadata and must never be an appliance
 _RESERVED = frozenset({int(IPv4Address("169.254.169.254"))})
 AGENT_PORT = 9443
