@@ -121,7 +121,7 @@ def _halt(flow: Flow, vm_id: str, forced: bool, state: str = "Stopped") -> None:
         vm = session.get_one(Vm, vm_id)
         vm.state = state
         if state == "Destroyed":
-            vm.destroyed = vm.destroyed or now()
+            vm.destroyed = now()
         session.flush()
         network_rows.mark_idle(session, [nic.network_id for nic in vm.nics])
 
