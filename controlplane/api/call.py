@@ -125,12 +125,12 @@ class Call:
         elif isinstance(row, Domain):
             self.check_domain(row)
         else:
-            owner = self._owner_of(row)
+            owner = self.owner_of(row)
             if owner is not None:
                 self.check_account(owner)
         return row
 
-    def _owner_of(self, row: Entity) -> Account | None:
+    def owner_of(self, row: Entity) -> Account | None:
         """The account that a row belongs to, directly or through its network or VM; None for what all may use."""
         if isinstance(row, VlanIpRange) or (isinstance(row, Template) and row.is_public):
             return None
@@ -146,7 +146,9 @@ class Call:
         """Whether the caller may act on what belongs to ``account``."""
         if self.is_root or account.id == self.account.id:
             return True
-        return self.account.type == DOMAIN_ADMIN and self._contains(account.domain)
+        if self.account.type != DOMAIN_ADMIN or account.type == ROOT_ADMIN:
+            return False
+        return self._contains(account.domain)
 
     def check_account(self, account: Account) -> None:
         """Raise PermissionDeniedError unless the caller may act on what belongs to ``account``."""
@@ -174,7 +176,9 @@ class Call:
                 return self.account
             raise ParameterError("parameter domainid needs parameter account: the name of the owner in that domain")
         domain = self.lookup(Domain, domainid, "domainid") if domainid is not None else self.account.domain
-        statement = select(Account).where(Account.name == account, Account.domain_id == domain.id)
+        statement = select(Account).where(
+            Account.name == account, Account.domain_id == domain.id, Account.removed.is_(None)
+        )
         row = self.session.scalars(statement).one_or_none()
         if row is None:
             raise ParameterError(f"Unable to find account {account} in domain {domain.path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 VIRTUAL_ROUTER = "VirtualRouter"
@@ -57,3 +58,19 @@ SERVICES: dict[str, Service] = {
 def default_capabilities(service: str) -> dict[str, str]:
     """What an offering has of a service when it chooses nothing."""
     return {capability.name: capability.value for capability in SERVICES[service].capabilities}
+
+
+#: a service needs those beside it
+_NEEDS = {
+    "StaticNat": ("SourceNat",),
+    "PortForwarding": ("SourceNat",),
+    "Firewall": ("SourceNat",),
+}
+
+
+def check_dependencies(services: Collection[str]) -> None:
+    """Raise ValueError, in words, when a service is offered without one that it needs."""
+    for service in services:
+        for needed in _NEEDS.get(service, ()):
+            if needed not in services:
+                raise ValueError(f"{service} needs {needed}")

@@ -79,6 +79,7 @@ def login(call: Call, params: Login) -> LoginResponse:
 
 def _find(call: Call, params: Login) -> User | None:
     statement = select(User).join(Account).join(Domain).where(User.username == params.username)
+    statement = statement.where(User.removed.is_(None), Account.removed.is_(None), Domain.removed.is_(None))
     if params.domainid is not None:
         statement = statement.where(Domain.id == params.domainid)
     else:

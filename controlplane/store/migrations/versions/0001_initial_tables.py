@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("path", sa.String(length=1024), nullable=False),
         sa.Column("parent_id", sa.String(length=36), nullable=True),
+        sa.Column("removed", controlplane.store.models.UtcDateTime(timezone=True), nullable=True),
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("created", controlplane.store.models.UtcDateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
@@ -45,8 +46,16 @@ def upgrade() -> None:
             ["domain.id"],
         ),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("path"),
     )
+    with op.batch_alter_table("domain", schema=None) as batch_op:
+        batch_op.create_index(
+            "uq_domain_path",
+            ["path"],
+            unique=True,
+            sqlite_where=sa.text("removed IS NULL"),
+            postgresql_where=sa.text("removed IS NULL"),
+        )
+
     op.create_table(
         "os_type",
         sa.Column("category", sa.String(length=64), nullable=False),
@@ -97,6 +106,7 @@ def upgrade() -> None:
         sa.Column("type", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("network_domain", sa.String(length=190), nullable=True),
+        sa.Column("removed", controlplane.store.models.UtcDateTime(timezone=True), nullable=True),
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("created", controlplane.store.models.UtcDateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
@@ -104,8 +114,16 @@ def upgrade() -> None:
             ["domain.id"],
         ),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("domain_id", "name"),
     )
+    with op.batch_alter_table("account", schema=None) as batch_op:
+        batch_op.create_index(
+            "uq_account_name",
+            ["domain_id", "name"],
+            unique=True,
+            sqlite_where=sa.text("removed IS NULL"),
+            postgresql_where=sa.text("removed IS NULL"),
+        )
+
     op.create_table(
         "network_offering",
         sa.Column("name", sa.String(length=255), nullable=False),
@@ -298,6 +316,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("api_key", sa.String(length=128), nullable=True),
         sa.Column("secret_key", sa.LargeBinary(), nullable=True),
+        sa.Column("removed", controlplane.store.models.UtcDateTime(timezone=True), nullable=True),
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("created", controlplane.store.models.UtcDateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
@@ -710,10 +729,20 @@ def downgrade() -> None:
     op.drop_table("pod")
     op.drop_table("physical_network")
     op.drop_table("network_offering")
+    with op.batch_alter_table("account", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_account_name", sqlite_where=sa.text("removed IS NULL"), postgresql_where=sa.text("removed IS NULL")
+        )
+
     op.drop_table("account")
     op.drop_table("zone")
     op.drop_table("service_offering")
     op.drop_table("os_type")
+    with op.batch_alter_table("domain", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_domain_path", sqlite_where=sa.text("removed IS NULL"), postgresql_where=sa.text("removed IS NULL")
+        )
+
     op.drop_table("domain")
     op.drop_table("disk_offering")
     op.drop_table("configuration")
