@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from controlplane.hypervisors.namespace import syscalls
 from controlplane.hypervisors.namespace.mounts import Mount, perform
@@ -81,39 +82,42 @@ def main() -> int:
     for path in launch.cgroups:
         Path(path).write_text(str(os.getpid()))
     syscalls.unshare(NAMESPACES)
-    recorded, tell = os.pipe()
+    # the first process waits for its record: changing the root would change this process's root as well
+    # (pivot_root(2)), and when this process dies too early the other must not stay
+    recorded, record = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(tell)
+        os.close(record)
         _become_init(launch, recorded)
     process = Process.of(pid)
     if process is None:
         return 1
     write_atomically(Path(launch.process_file), json.dumps(asdict(process)))
-    os.write(tell, b"1")
     print(pid, flush=True)
+    os.write(record, b"1")
     return 0
 
 
-def _become_init(launch: Launch, recorded: int) -> None:
+def _become_init(launch: Launch, recorded: int) -> NoReturn:
     try:
-        # pivot_root moves this launcher's root as well: not before it has written the file. It dies: so do we.
-        if not os.read(recorded, 1):
-            os._exit(1)
-        os.close(recorded)
-        os.setsid()
-        socket.sethostname(launch.hostname)
-        log = os.open(launch.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        syscalls.mount("none", Path("/"), flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
-        perform(launch.mounts, Path(launch.root))
-        syscalls.pivot_root(Path(launch.root))
-        drop_capabilities(DROPPED_CAPABILITIES.values())
-        if sys.stdin.readline() != "go\n":
-            os._exit(1)
-        _execute(launch.argv, launch.environment, log)
+        if os.read(recorded, 1):
+            _boot(launch)
     except BaseException as error:
         print(f"{error}", flush=True)
+    finally:
         os._exit(1)
+
+
+def _boot(launch: Launch) -> None:
+    os.setsid()
+    socket.sethostname(launch.hostname)
+    log = os.open(launch.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    syscalls.mount("none", Path("/"), flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+    perform(launch.mounts, Path(launch.root))
+    syscalls.pivot_root(Path(launch.root))
+    drop_capabilities(DROPPED_CAPABILITIES.values())
+    if sys.stdin.readline() == "go\n":
+        _execute(launch.argv, launch.environment, log)
 
 
 def drop_capabilities(numbers: Iterable[int]) -> None:
@@ -124,18 +128,15 @@ def drop_capabilities(numbers: Iterable[int]) -> None:
 
 
 def _execute(argv: Sequence[str], environment: dict[str, str], log: int) -> None:
-    # the hypervisor reads the pipe to its end: it must close on success and still be there for an error
-    os.set_inheritable(os.dup2(1, 9, inheritable=False), False)
+    # the hypervisor reads the pipe to its end: a copy tells of an error, and closes by itself on success
+    answer = os.dup(1)
     null = os.open("/dev/null", os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(null)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
     try:
         os.execve(argv[0], ["init", *argv[1:]], environment)  # noqa: S606 - it is the point of the launcher
     except OSError as error:
-        os.write(9, f"cannot execute {argv[0]}: {error.strerror}\n".encode())
-        os._exit(1)
+        os.write(answer, f"cannot execute {argv[0]}: {error.strerror}\n".encode())
 
 
 if __name__ == "__main__":
