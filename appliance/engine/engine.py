@@ -22,7 +22,7 @@ from typing import Any, Literal
 from appliance.engine import files
 from appliance.engine.parse import Parsed, Parser
 from appliance.engine.repairs import Repairs
-from appliance.engine.service import Change, File, Host, Rendered, Service, Unit
+from appliance.engine.service import BaseService, Change, File, Host, Rendered, Service, Unit
 from appliance.engine.steps import StepFailedError, Steps, describe
 from appliance.engine.store import DamagedError, Machine, Store
 from appliance.engine.undo import Undo
@@ -175,6 +175,8 @@ class Engine:
         """Have the daemons and the kernel look at what is to come, on a staging tree."""
         staging = self.host.settings.run_dir / "staging"
         for service in changed:
+            if getattr(type(service), "check", None) is BaseService.check:
+                continue  # nothing would look at its files, of which there may be thousands
             with steps.step("check", service.name):
                 rendered = after.of(service)
                 files.clear(staging)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from router.services.metadata.content import ROOT, USER_DATA, Guest
+from router.services.metadata.content import ROOT, USER_DATA, Guest, MissingError
 from router.services.metadata.http import Request, Response
 
 TOKEN_PATH = f"{ROOT}/api/token"
@@ -47,6 +47,16 @@ def _authorised(request: Request, guest: Guest, address: str, key: Callable[[], 
     return tokens.valid(key(), address, token)
 
 
+def _page(guest: Guest, path: str) -> Response:
+    try:
+        body = guest.page(path)
+    except MissingError:
+        return Response(503, b"try again\n", fields="Retry-After: 1\r\n")
+    if body is None:
+        return NOT_FOUND
+    return Response(200, body, "application/octet-stream" if path == USER_DATA else "text/plain")
+
+
 def answer(request: Request, guest: Guest | None, address: str, key: Callable[[], bytes]) -> Response:
     """What the guest at ``address`` gets for ``request``; a ``guest`` of None is not one of ours and learns nothing.
 
@@ -62,6 +72,4 @@ def answer(request: Request, guest: Guest | None, address: str, key: Callable[[]
         return _issue(request, address, key)
     if not _authorised(request, guest, address, key):
         return Response(401, f"PUT {TOKEN_PATH} gives the token that is needed\n".encode())
-    if (body := guest.pages.get(request.path)) is None:
-        return NOT_FOUND
-    return Response(200, body, "application/octet-stream" if request.path == USER_DATA else "text/plain")
+    return _page(guest, request.path)

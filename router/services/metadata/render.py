@@ -1,4 +1,4 @@
-"""What the metadata server reads: its configuration and one file a guest, which it finds by the guest's address."""
+"""What the metadata server reads: its configuration, the index of the guests, and large user data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from appliance.netfilter.ruleset import Ruleset
 from appliance.settings import Settings
 from router.document import RouterState
 from router.services.interfaces.model import Interface
-from router.services.metadata.content import dump
+from router.services.metadata.content import is_large, line
 
 UNIT = "metadata"
 #: Debian's user for web servers; user data may be secret, so nobody else reads the files
@@ -25,8 +25,13 @@ def config_file(settings: Settings) -> Path:
     return settings.config_dir / "metadata/server.json"
 
 
-def guests_directory(settings: Settings) -> Path:
-    return settings.config_dir / "metadata/guests"
+def index_file(settings: Settings) -> Path:
+    return settings.config_dir / "metadata/index"
+
+
+def data_directory(settings: Settings) -> Path:
+    """Large user data, a file for each guest. Sorts before the index: it is there when the index says so."""
+    return settings.config_dir / "metadata/data"
 
 
 def served(state: RouterState) -> tuple[Interface, ...]:
@@ -49,20 +54,24 @@ def render(state: RouterState, settings: Settings) -> Rendered:
     metadata, nics = state.metadata, served(state)
     if metadata is None or not nics:
         return Rendered()
-    directory, runtime = guests_directory(settings), settings.run_dir / "metadata"
+    data, runtime = data_directory(settings), settings.run_dir / "metadata"
     config = {
         "listen": [*(str(address.ip) for nic in nics for address in nic.addresses), WELL_KNOWN],
         "port": PORT,
-        "guests": str(directory),
+        "index": str(index_file(settings)),
+        "data": str(data),
         "key": str(runtime / "key"),
     }
     strict = [subnet for nic in nics if nic.name in metadata.token_required for subnet in nic.subnets]
+    lines = []
     files = {config_file(settings): File(json.dumps(config, indent=1) + "\n")}
     for guest in metadata.guests:
         token = any(guest.address in subnet for subnet in strict)
-        files[directory / str(guest.address)] = File(
-            dump(guest.items, guest.user_data, token=token), mode=0o640, owner=USER
-        )
+        lines.append(line(str(guest.address), guest.items, guest.user_data, token=token))
+        if guest.user_data is not None and is_large(guest.user_data):
+            # as it came in the document: a thousand guests' user data is not copied
+            files[data / str(guest.address)] = File(guest.user_data, mode=0o640, owner=USER)
+    files[index_file(settings)] = File("".join(lines), mode=0o640, owner=USER)
     return Rendered(
         files=files,
         ruleset=_ruleset(nics),

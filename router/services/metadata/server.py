@@ -1,7 +1,7 @@
 """The metadata server: ``python -m router.services.metadata.server CONFIG``; SIGHUP rereads CONFIG.
 
-CONFIG is JSON: ``listen`` (addresses), ``port``, ``guests`` (folder of the guests' files, see content.py) and
-``key`` (file for the key of session tokens).
+CONFIG is JSON: ``listen`` (addresses), ``port``, ``index`` (file) and ``data`` (folder) of content.py, and ``key``
+(file for the key of session tokens).
 
 One thread around epoll. A guest's connection is held only while something is missing: most are accepted with their
 request there (TCP_DEFER_ACCEPT), answered and closed in one go.
@@ -71,7 +71,7 @@ class Server:
         self._listeners: dict[int, tuple[tuple[str, int], socket.socket]] = {}
         self._held: dict[int, Connection] = {}
         self._held_by: Counter[str] = Counter()
-        self._guests = Guests("")
+        self._guests = Guests("", "")
         self._key_file = Path()
         self._key = b""
         self._stopping = False
@@ -82,7 +82,7 @@ class Server:
     def reload(self) -> None:
         """Follow CONFIG: open and close listening sockets; connections live on. Raises OSError and ValueError."""
         config = json.loads(self._config.read_text())
-        self._guests = Guests(config["guests"])
+        self._guests = Guests(config["index"], config["data"])
         self._key_file = Path(config["key"])
         wanted = {(address, config["port"]) for address in config["listen"]}
         for number, (where, sock) in list(self._listeners.items()):
