@@ -259,5 +259,7 @@ def _rule_differences(netlink: Any, plan: Plan, gone: Collection[Interface]) -> 
         remove = partial(netlink.rule, "del", **_rule_fields(entry))
         yield Difference(f"policy rule {entry.priority} for table {entry.table} is not in the document", remove)
     for entry in sorted(plan.rules - actual.keys(), key=str):
-        what = f"no policy rule for {entry.source or f'mark {entry.mark:#x}'} to table {entry.table}"
-        yield Difference(what, partial(netlink.rule, "add", **_rule_fields(entry)))
+        what = entry.source or (f"mark {entry.mark:#x}" if entry.mark else "all but default routes")
+        yield Difference(
+            f"no policy rule for {what} to table {entry.table}", partial(netlink.rule, "add", **_rule_fields(entry))
+        )
