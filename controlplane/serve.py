@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from appliance.errors import GatehouseError
 from controlplane.api.server import create_app
+from controlplane.installation import Installation, local_endpoint, write_installation
 from controlplane.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ def serve(options: ServeOptions) -> None:
     runtime = Runtime(options.data, hypervisor=options.hypervisor)
     runtime.open()
     try:
+        endpoint = local_endpoint(options.host, options.port, tls=options.certificate is not None)
+        write_installation(options.data, Installation(endpoint, options.hypervisor))
         integration = _integration(runtime, options)
         server = _server(create_app(runtime), options.host, options.port, options.certificate, options.key)
         scheme = "https" if options.certificate else "http"
