@@ -32,12 +32,13 @@ def has_news(appliance: Appliance, status: Status, health: Health) -> bool:
 
 def take_status(session: Session, appliance: Appliance, status: Status) -> None:
     """Bring the appliance's row, its events and its guests' passwords up to date with ``status``."""
-    if status.generation != appliance.observed_generation:
+    if status.generation > appliance.desired_generation:
+        # our tables are older than the appliance (restored from a backup): it accepts only a newer generation, and
+        # what it has is not what the tables say
+        appliance.desired_generation, appliance.observed_generation = status.generation + 1, 0
+    elif status.generation != appliance.observed_generation:
         # lower: it was rebuilt or lost its state, so it is behind and will be given everything again
         appliance.observed_generation = status.generation
-    if status.generation > appliance.desired_generation:
-        # our tables are older than the appliance (restored from a backup): only a newer generation is accepted
-        appliance.desired_generation = status.generation + 1
     if status.version != appliance.version:
         appliance.version = status.version
     _record_repairs(session, appliance, status.repairs)

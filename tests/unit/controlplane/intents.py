@@ -127,7 +127,7 @@ def intents(draw: st.DrawFn) -> Intent:
 
 
 def _guests(draw: st.DrawFn, networks: tuple[GuestNetwork, ...]) -> tuple[Guest, ...]:
-    guests = []
+    guests: list[Guest] = []
     for network in networks:
         hosts = draw(st.lists(st.integers(2, 14), unique=True, max_size=4))
         names = draw(st.lists(_NAMES, unique=True, min_size=len(hosts), max_size=len(hosts)))
@@ -178,7 +178,7 @@ def _addresses(
 
 
 def _forwards(draw: st.DrawFn, addresses: tuple[PublicAddress, ...], guests: tuple[Guest, ...]) -> tuple[Forward, ...]:
-    found = []
+    found: list[Forward] = []
     for address in addresses:
         low = 1
         for _ in range(draw(st.integers(0, 3))):

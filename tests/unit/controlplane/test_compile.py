@@ -4,6 +4,7 @@ import json
 import random
 from dataclasses import replace
 from ipaddress import IPv4Address
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,8 @@ from controlplane.compile import CompileError, Memo, compile_router
 from controlplane.intent import Filter, Forward, Intent
 from router.document import RouterDocument, RouterState
 from tests.unit.controlplane.intents import SMALL, intents
+
+Row = TypeVar("Row")
 
 GOLDEN = {
     "kind": "router",
@@ -203,7 +206,7 @@ def test_any_valid_intent_gives_a_valid_document(intent: Intent) -> None:
 @settings(max_examples=60, deadline=None)
 @given(intents(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_and_the_memo_do_not_show(intent: Intent, chance: random.Random) -> None:
-    def shuffled(rows: tuple[object, ...]) -> tuple[object, ...]:
+    def shuffled(rows: tuple[Row, ...]) -> tuple[Row, ...]:
         return tuple(chance.sample(rows, len(rows)))
 
     other = replace(

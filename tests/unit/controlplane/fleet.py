@@ -1,0 +1,262 @@
+"""A control plane with fake agents and a fake hypervisor, for tests of what happens in the background."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from appliance.schema.status import Attempt, Health, Problem, Repair, ServiceHealth, Status
+from controlplane import routers
+from controlplane.configuration import Configuration
+from controlplane.converge import Remote
+from controlplane.core import Core
+from controlplane.hypervisors.base import ApplianceSpec, GuestSpec, HostFacts, Instance, Nic, Power, Segment
+from controlplane.network import addresses
+from controlplane.pki import Authority
+from controlplane.push import AgentUnreachableError, CertificateExpiredError, DocumentRefusedError, StaleDocumentError
+from controlplane.reconciler import Pace, Reconciler
+from controlplane.secrets import Secrets
+from controlplane.store.database import Database
+from controlplane.store.models import Appliance, AsyncJob, Event, Network, User
+from router.document import RouterDocument
+from tests.rows import Rows
+
+#: quick enough for a test, slow enough that a pause is a pause
+PACE = Pace(poll=0.05, first=0.02, longest=0.1, booting=0.01, silence=0.2, sweep=0.2)
+
+
+@dataclass
+class FakeAgent:
+    """An agent in memory. Set the fields to make it behave as needed."""
+
+    id: str
+    reachable: bool = True
+    #: what is wrong with a document, given the document
+    judge: Callable[[dict[str, Any]], Sequence[Problem]] = lambda document: ()
+    #: refuse when asked (422) rather than roll back afterwards
+    at_once: bool = True
+    healthy: bool = True
+    expired: bool = False
+    generation: int = 0
+    pushed: list[dict[str, Any]] = field(default_factory=list)
+    repairs: tuple[Repair, ...] = ()
+    reports: dict[str, Any] = field(default_factory=dict)
+    attempt: Attempt | None = None
+    renewals: int = 0
+    calls: int = 0
+    #: while cleared, a push does not return
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def _reach(self) -> None:
+        self.calls += 1
+        if not self.reachable:
+            raise AgentUnreachableError(f"{self.id} at 169.254.1.1:9443 does not answer: Connection refused")
+        if self.expired:
+            raise CertificateExpiredError(f"the certificate of {self.id} has ended")
+
+    def push(self, document: bytes, *, wait: float = 0) -> Status:
+        self._reach()
+        self.gate.wait(10)
+        parsed = json.loads(document)
+        RouterDocument.model_validate(parsed)
+        self.pushed.append(parsed)
+        if parsed["generation"] < self.generation:
+            raise StaleDocumentError(f"generation {self.generation} is newer")
+        if problems := tuple(self.judge(parsed)):
+            if self.at_once:
+                raise DocumentRefusedError(problems)
+            self.attempt = Attempt(
+                generation=parsed["generation"],
+                digest="d",
+                outcome="rolled-back",
+                problems=problems,
+                finished=time.time(),
+                seconds=0.1,
+            )
+        else:
+            self.generation = parsed["generation"]
+        return self.status()
+
+    def status(self) -> Status:
+        self._reach()
+        return Status(
+            id=self.id,
+            role="router",
+            version="1",
+            started=1.0,
+            generation=self.generation,
+            digest="",
+            attempt=self.attempt,
+            repairs=self.repairs,
+            reports=self.reports,
+        )
+
+    def health(self) -> Health:
+        self._reach()
+        detail = "" if self.healthy else "port 53 does not answer"
+        services = {"dhcp": ServiceHealth(healthy=self.healthy, detail=detail, checked=time.time())}
+        return Health(healthy=self.healthy, generation=self.generation, services=services)
+
+    def certificate(self) -> None:
+        return None
+
+    def renew_certificate(self, role: str) -> None:
+        self.renewals += 1
+        self.expired = False
+
+    def close(self) -> None:
+        return None
+
+
+@dataclass
+class FakeHypervisor:
+    """Notes what runs. ``fail`` makes starting an instance raise."""
+
+    name: str = "Fake"
+    running: dict[str, ApplianceSpec | GuestSpec] = field(default_factory=dict)
+    stopped: dict[str, ApplianceSpec | GuestSpec] = field(default_factory=dict)
+    segments: set[str] = field(default_factory=set)
+    attached: list[tuple[str, Nic]] = field(default_factory=list)
+    fail: Callable[[str], None] = lambda instance_id: None
+
+    def open(self) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+    def ensure_segment(self, segment: Segment) -> None:
+        self.segments.add(segment.name)
+
+    def remove_segment(self, name: str) -> None:
+        self.segments.discard(name)
+
+    def _start(self, spec: ApplianceSpec | GuestSpec) -> None:
+        self.fail(spec.id)
+        assert {nic.segment for nic in spec.nics} <= self.segments
+        self.stopped.pop(spec.id, None)
+        self.running.setdefault(spec.id, spec)
+
+    def start_appliance(self, spec: ApplianceSpec) -> None:
+        self._start(spec)
+
+    def start_guest(self, spec: GuestSpec) -> None:
+        self._start(spec)
+
+    def stop(self, instance_id: str, *, force: bool = False) -> None:
+        if instance_id in self.running:
+            self.stopped[instance_id] = self.running.pop(instance_id)
+
+    def destroy(self, instance_id: str) -> None:
+        self.running.pop(instance_id, None)
+        self.stopped.pop(instance_id, None)
+
+    def attach_nic(self, instance_id: str, nic: Nic) -> None:
+        assert nic.segment in self.segments
+        self.attached.append((instance_id, nic))
+
+    def detach_nic(self, instance_id: str, mac: str) -> None:
+        self.attached = [(id, nic) for id, nic in self.attached if (id, nic.mac) != (instance_id, mac)]
+
+    def instances(self) -> list[Instance]:
+        return [Instance(id, "guest", self.power(id)) for id in [*self.running, *self.stopped]]
+
+    def power(self, instance_id: str) -> Power:
+        if instance_id in self.running:
+            return "running"
+        return "stopped" if instance_id in self.stopped else "absent"
+
+    def connect(self, address: str, port: int, timeout: float) -> socket.socket:
+        raise ConnectionRefusedError("agents are fake here")
+
+    def exec(self, instance_id: str, argv: Sequence[str]) -> int:
+        return 0
+
+    def facts(self) -> HostFacts:
+        return HostFacts("host1", "Fake", 4, 8 << 30)
+
+
+class Fleet:
+    """Rows, agents by appliance id, and a reconciler that is started by the test."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.database = Database.in_directory(directory)
+        self.database.migrate()
+        self.hypervisor = FakeHypervisor()
+        self.agents: dict[str, FakeAgent] = {}
+        secrets, authority = Secrets(b"k" * 32), Authority(directory / "pki")
+        self.core = Core(self.database, Configuration(), secrets, authority, self.hypervisor, "cloud")
+        monkeypatch.setattr("controlplane.reconciler.open_remote", self._open_remote)
+        self.reconciler = Reconciler(self.core, PACE)
+        with self.database.transaction() as session:
+            rows = Rows(session)
+            self.rows = rows
+            user = rows.add(User(account_id=rows.account.id, username="alice"))
+            self.user_id = user.id
+
+    def _open_remote(self, core: Core, appliance: Appliance) -> Remote:
+        agent: Any = self.agents.setdefault(appliance.id, FakeAgent(appliance.id))
+        return Remote(appliance.id, agent)
+
+    def in_session(self, session: Session) -> Rows:
+        """The rows' maker on another session."""
+        self.rows.session = session
+        for name in ("domain", "account", "zone", "physical", "public", "offering", "size", "template"):
+            row = getattr(self.rows, name)
+            setattr(self.rows, name, session.get_one(type(row), row.id))
+        return self.rows
+
+    def router(self) -> tuple[str, FakeAgent]:
+        """A running router of a new network, at generation 1 of nothing in particular."""
+        with self.database.transaction() as session:
+            network = self.in_session(session).network(name=f"net{len(self.agents)}")
+            network.state = "Implemented"
+            addresses.ensure_source_nat(session, network)
+            router = routers.create(session, network)
+            router.state, router.desired_generation = "Running", 1
+        agent = self.agents[router.id] = FakeAgent(router.id)
+        return router.id, agent
+
+    def network_of(self, session: Session, router_id: str) -> Network:
+        return session.get_one(Network, session.get_one(Appliance, router_id).network_id)
+
+    def job(self, session: Session, target: tuple[str, int] | None, **values: Any) -> str:
+        """A pending job in the caller's transaction."""
+        appliance_id, generation = target or (None, None)
+        job = AsyncJob(
+            command="createFirewallRule",
+            user_id=self.user_id,
+            account_id=self.rows.account.id,
+            appliance_id=appliance_id,
+            generation=generation,
+            **values,
+        )
+        session.add(job)
+        session.flush()
+        return job.id
+
+    def read(self, model: type[Any], id: str) -> Any:
+        with self.database.reading() as session:
+            return session.get_one(model, id)
+
+    def events(self, type: str) -> list[str]:
+        with self.database.reading() as session:
+            return [event.description for event in session.query(Event).filter_by(type=type).order_by(Event.created)]
+
+    def close(self) -> None:
+        for agent in self.agents.values():
+            agent.gate.set()
+        self.reconciler.stop()
+        self.database.close()
