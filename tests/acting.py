@@ -16,8 +16,10 @@ from controlplane.errors import ApiError
 from controlplane.network import addresses
 from controlplane.store.defaults import DEFAULT_NETWORK_OFFERING
 from controlplane.store.models import (
+    Account,
     Appliance,
     AsyncJob,
+    Event,
     Network,
     NetworkOffering,
     Nic,
@@ -203,3 +205,15 @@ class Tenant:
     def address(self, network_id: str, **params: object) -> dict[str, Any]:
         made: dict[str, Any] = self.run("associateIpAddress", networkid=network_id, **params)
         return made
+
+    def limit(self, account: str, setting: str, value: int) -> None:
+        """Set a limit of one account."""
+        with self.runtime.database.transaction() as session:
+            [found] = session.scalars(select(Account.id).where(Account.name == account))
+            self.runtime.configuration.set(session, setting, str(value), "account", found)
+
+    def events(self) -> list[tuple[str, str]]:
+        """Type and state of what was recorded, oldest first."""
+        with self.runtime.database.reading() as session:
+            rows = session.execute(select(Event.type, Event.state).order_by(Event.created))
+            return [(row.type, row.state) for row in rows]

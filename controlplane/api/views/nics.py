@@ -12,20 +12,20 @@ from controlplane.store.models import Nic
 class NicResponse(Response):
     """One NIC."""
 
-    id: str = shown("the ID of the nic", ...)
-    networkid: str | None = shown("the ID of the corresponding network")
-    networkname: str | None = shown("the name of the corresponding network")
-    netmask: str | None = shown("the netmask of the nic")
-    gateway: str | None = shown("the gateway of the nic")
-    ipaddress: str | None = shown("the ip address of the nic")
-    macaddress: str = shown("the MAC address of the nic", ...)
-    traffictype: str = shown("the traffic type of the nic", "Guest")
-    type: str | None = shown("the type of the nic")
-    isdefault: bool = shown("true if nic is default, false otherwise", False)
-    deviceid: str = shown("device id for the network when plugged into the virtual machine", ...)
-    virtualmachineid: str | None = shown("Id of the vm to which the nic belongs")
-    secondaryip: list[str] = shown("the secondary IPv4 addresses of the nic", [])
-    extradhcpoption: list[str] = shown("the extra dhcp options of the nic", [])
+    id: str = shown("id of the NIC", ...)
+    networkid: str | None = shown("id of its network")
+    networkname: str | None = shown("name of its network")
+    netmask: str | None = shown("netmask of the network")
+    gateway: str | None = shown("gateway of the network")
+    ipaddress: str | None = shown("its address")
+    macaddress: str = shown("its MAC address", ...)
+    traffictype: str = shown("kind of traffic", "Guest")
+    type: str | None = shown("Isolated or Shared")
+    isdefault: bool = shown("the VM's default route goes this way", False)
+    deviceid: str = shown("its number in the VM, from 0", ...)
+    virtualmachineid: str | None = shown("id of the VM")
+    secondaryip: list[str] = shown("further addresses", [])
+    extradhcpoption: list[str] = shown("further DHCP options", [])
 
 
 def show_nics(nics: Iterable[Nic]) -> list[NicResponse]:

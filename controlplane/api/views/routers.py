@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from controlplane.api.command import Response, shown
 from controlplane.api.listing import OwnedResponse, owned_by
 from controlplane.api.views.nics import NicResponse
+from controlplane.intent import CONTROL_PREFIX
 from controlplane.store.models import (
     Account,
     Appliance,
@@ -26,25 +27,22 @@ from controlplane.store.models import (
     Zone,
 )
 
-#: prefix of the control network, see the hypervisor drivers
-_CONTROL_PREFIX = 16
-
 
 class HealthCheckResponse(Response):
     """The newest probe of one service of a router."""
 
-    checkname: str = shown("the name of the health check on the router", ...)
-    checktype: str = shown("the type of the health check - basic or advanced", "basic")
-    success: bool = shown("result of the health check", ...)
-    lastupdated: datetime | None = shown("the date this VPC was created")
-    details: str = shown("detailed response generated on running health check", "")
+    checkname: str = shown("service that was probed", ...)
+    checktype: str = shown("kind of check", "basic")
+    success: bool = shown("whether the probe passed", ...)
+    lastupdated: datetime | None = shown("when it was probed")
+    details: str = shown("what the probe found, where it failed", "")
 
 
 class RouterHealthResponse(Response):
     """All of a router's probes."""
 
     routerid: str = shown("the id of the router", ...)
-    healthchecks: list[HealthCheckResponse] = shown("the id of the router", [])
+    healthchecks: list[HealthCheckResponse] = shown("one for each service", [])
 
 
 class RouterResponse(OwnedResponse):
@@ -52,44 +50,44 @@ class RouterResponse(OwnedResponse):
 
     id: str = shown("the id of the router", ...)
     name: str = shown("the name of the router", ...)
-    role: str = shown("role of the domain router", "VIRTUAL_ROUTER")
+    role: str = shown("what the router is for", "VIRTUAL_ROUTER")
     state: str = shown("the state of the router", ...)
-    created: datetime = shown("the date and time the router was created", ...)
-    zoneid: str = shown("the Zone ID for the router", ...)
-    zonename: str = shown("the Zone name for the router", ...)
-    podid: str | None = shown("the Pod ID for the router")
-    podname: str | None = shown("the Pod name for the router")
-    hostid: str | None = shown("the host ID for the router")
-    hostname: str | None = shown("the hostname for the router")
-    hypervisor: str | None = shown("the hypervisor on which the router runs")
-    dns1: str = shown("the first DNS for the router", ...)
-    dns2: str | None = shown("the second DNS for the router")
-    gateway: str | None = shown("the gateway for the router")
-    networkdomain: str | None = shown("the network domain for the router")
-    guestnetworkid: str | None = shown("the ID of the corresponding guest network")
-    guestnetworkname: str | None = shown("the name of the corresponding guest network")
-    guestipaddress: str | None = shown("the guest IP address for the router")
-    guestnetmask: str | None = shown("the guest netmask for the router")
-    guestmacaddress: str | None = shown("the guest MAC address for the router")
-    linklocalip: str = shown("the link local IP address for the router", ...)
-    linklocalnetmask: str = shown("the link local netmask for the router", ...)
-    linklocalmacaddress: str | None = shown("the link local MAC address for the router")
-    publicip: str = shown("the public IP address for the router", "")
-    publicnetmask: str | None = shown("the public netmask for the router")
-    publicmacaddress: str | None = shown("the public MAC address for the router")
-    serviceofferingid: str | None = shown("the ID of the service offering of the virtual machine")
-    serviceofferingname: str | None = shown("the name of the service offering of the virtual machine")
-    version: str | None = shown("the version of template")
-    softwareversion: str | None = shown("the version of the code / software in the router")
-    requiresupgrade: bool = shown("true if the router template requires upgrader", False)
-    isredundantrouter: bool = shown("if this router is an redundant virtual router", False)
-    redundantstate: str = shown("the state of redundant virtual router", ...)
+    created: datetime = shown("when it was created", ...)
+    zoneid: str = shown("id of the zone", ...)
+    zonename: str = shown("name of the zone", ...)
+    podid: str | None = shown("id of its pod")
+    podname: str | None = shown("name of its pod")
+    hostid: str | None = shown("id of the host it runs on")
+    hostname: str | None = shown("name of the host it runs on")
+    hypervisor: str | None = shown("kind of hypervisor it runs on")
+    dns1: str = shown("the zone's first resolver", ...)
+    dns2: str | None = shown("the zone's second resolver")
+    gateway: str | None = shown("its next hop on the public network")
+    networkdomain: str | None = shown("DNS domain of its guests")
+    guestnetworkid: str | None = shown("id of the network it serves")
+    guestnetworkname: str | None = shown("name of the network it serves")
+    guestipaddress: str | None = shown("its address on the guest network")
+    guestnetmask: str | None = shown("netmask of the guest network")
+    guestmacaddress: str | None = shown("its MAC on the guest network")
+    linklocalip: str | None = shown("address on the control network")
+    linklocalnetmask: str | None = shown("netmask of the control network")
+    linklocalmacaddress: str | None = shown("MAC on the control network")
+    publicip: str = shown("its source NAT address", "")
+    publicnetmask: str | None = shown("netmask of the public network")
+    publicmacaddress: str | None = shown("its MAC on the public network")
+    serviceofferingid: str | None = shown("id of its offering")
+    serviceofferingname: str | None = shown("name of its offering")
+    version: str | None = shown("version it runs")
+    softwareversion: str | None = shown("version it runs")
+    requiresupgrade: bool = shown("it runs another version than a new one would", False)
+    isredundantrouter: bool = shown("one of a redundant pair", False)
+    redundantstate: str = shown("which one of a redundant pair it is", ...)
     # clients index it even where there is no VPC
-    vpcid: str = shown("VPC the router belongs to", "")
-    healthchecksfailed: bool = shown("true if any health checks had failed", False)
-    healthcheckresults: list[HealthCheckResponse] | None = shown("Last executed health check result for the router")
+    vpcid: str = shown("VPC it belongs to, empty for none", "")
+    healthchecksfailed: bool = shown("a probe of one of its services fails", False)
+    healthcheckresults: list[HealthCheckResponse] | None = shown("newest probes of its services")
     error: str | None = shown("why the router does not match what is asked of it, if it does not")
-    nic: list[NicResponse] = shown("the list of nics associated with the router", [])
+    nic: list[NicResponse] = shown("its NICs", [])
 
 
 def show_health(router: Appliance) -> list[HealthCheckResponse]:
@@ -132,7 +130,6 @@ def _show_router(
 ) -> RouterResponse:
     zone = session.get_one(Zone, router.zone_id)
     macs = {nic["role"]: nic["mac"] for nic in reversed(router.nics)}
-    control = IPv4Interface(f"{router.control_address}/{_CONTROL_PREFIX}")
     account = session.get(Account, router.account_id) if router.account_id else None
     offering = session.get(ServiceOffering, router.service_offering_id) if router.service_offering_id else None
     answer = RouterResponse(
@@ -145,8 +142,6 @@ def _show_router(
         zonename=zone.name,
         dns1=zone.dns1,
         dns2=zone.dns2,
-        linklocalip=str(control.ip),
-        linklocalnetmask=str(control.netmask),
         linklocalmacaddress=macs.get("control"),
         publicmacaddress=macs.get("public"),
         serviceofferingid=offering.id if offering else None,
@@ -160,6 +155,9 @@ def _show_router(
         error=router.last_error,
         nic=_nics(router),
     )
+    if router.removed is None:
+        control = IPv4Interface(f"{router.control_address}/{CONTROL_PREFIX}")
+        answer.linklocalip, answer.linklocalnetmask = str(control.ip), str(control.netmask)
     if public is not None:
         answer.publicip, answer.publicnetmask = public[0].address, public[1].netmask
         answer.gateway = public[1].gateway
