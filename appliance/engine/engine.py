@@ -10,7 +10,6 @@ whichever of the two that is.
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from appliance.engine import files
+from appliance.engine.garbage import uncollected
 from appliance.engine.parse import Parsed, Parser
 from appliance.engine.repairs import Repairs
 from appliance.engine.service import BaseService, Change, File, Host, Rendered, Service, Unit
@@ -100,14 +100,9 @@ class Engine:
         """Bring the machine to ``document`` or leave it as it is."""
         begin = time.monotonic()
         steps = Steps()
-        # a collection in here would walk every rule there is
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
+        steps.seconds["parse"] = document.seconds
+        with uncollected():
             outcome = self._transact(document, steps)
-        finally:
-            if collecting:
-                gc.enable()
         self.seconds = steps.seconds
         self.attempt = Attempt(
             generation=document.generation,
@@ -115,7 +110,7 @@ class Engine:
             outcome=outcome,
             problems=tuple(steps.problems),
             finished=time.time(),
-            seconds=time.monotonic() - begin,
+            seconds=document.seconds + time.monotonic() - begin,
         )
         return self.attempt
 
