@@ -15,6 +15,12 @@ def _namespace(data: Path) -> Hypervisor:
     return NamespaceHypervisor(data / "namespace", data=data)
 
 
+def _enter_namespace(data: Path) -> None:
+    from controlplane.hypervisors.namespace import rootless
+
+    rootless.ensure(data)
+
+
 #: name -> makes the driver for a data directory; drivers are imported only when used, for each needs other libraries
 HYPERVISORS: dict[str, Callable[[Path], Hypervisor]] = {"namespace": _namespace}
 
@@ -24,3 +30,16 @@ def make_hypervisor(name: str, data: Path) -> Hypervisor:
     if name not in HYPERVISORS:
         raise GatehouseError(f"there is no hypervisor {name!r}; known are {', '.join(sorted(HYPERVISORS))}")
     return HYPERVISORS[name](data)
+
+
+#: hypervisors that a program must first go somewhere for: name -> goes there, or returns when it is there already
+_ENTRANCES: dict[str, Callable[[Path], None]] = {"namespace": _enter_namespace}
+
+
+def enter_hypervisor(name: str, data: Path) -> None:
+    """Call this first in a program that makes a driver: it may replace the process by one that runs it again.
+
+    As an ordinary user, the namespace hypervisor works inside a user namespace of the data directory.
+    """
+    if name in _ENTRANCES:
+        _ENTRANCES[name](data)
