@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -12,6 +15,8 @@ from pathlib import Path
 _SERVER_PORT = 67
 _BOOTREQUEST, _ETHERNET, _RELEASE = 1, 1, 7
 _MAGIC = b"\x63\x82\x53\x63"
+#: <sys/inotify.h>
+_IN_MODIFY = 0x2
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,43 @@ def read(path: Path) -> tuple[Lease, ...]:
         if len(fields) == 5 and fields[1].count(":") == 5:
             found.append(Lease(fields[1], IPv4Address(fields[2])))
     return tuple(found)
+
+
+def read_whole(path: Path, meet: Callable[[], bool]) -> tuple[Lease, ...] | None:
+    """Leases in a file that dnsmasq may be writing: it empties the file and fills it again for each lease.
+
+    ``meet`` has dnsmasq answer something, which it does not do while it writes. Nothing written from before that
+    until after the reading means that what was read is whole; None when it may not be, or ``meet`` says no.
+    """
+    try:
+        with _watched(path) as written:
+            found = read(path) if meet() else None
+            return None if written() else found
+    except FileNotFoundError:
+        return ()
+
+
+@contextmanager
+def _watched(path: Path) -> Iterator[Callable[[], bool]]:
+    """Whether the file was written to since: inotify(7), as time stamps are too coarse. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    events = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    if events < 0:
+        raise OSError(ctypes.get_errno(), "inotify_init1")
+    try:
+        if libc.inotify_add_watch(events, os.fsencode(path), _IN_MODIFY) < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+
+        def written() -> bool:
+            try:
+                return bool(os.read(events, 4096))
+            except BlockingIOError:
+                return False
+
+        yield written
+    finally:
+        os.close(events)
 
 
 def release_packet(lease: Lease, server: IPv4Address) -> bytes:

@@ -18,6 +18,7 @@ from router.document import RouterState
 from router.services.dhcp import checksum, dns, leases
 from router.services.dhcp.model import Dhcp, DhcpNetwork
 from router.services.dhcp.render import (
+    MOST_LEASES,
     PROGRAM,
     ROUTER_NAME,
     UNIT,
@@ -32,8 +33,8 @@ log = logging.getLogger(__name__)
 
 #: seconds that dnsmasq may take to start or to reread its lists
 PATIENCE = 3.0
-#: releases sent before looking at what dnsmasq made of them: its socket holds some 250 packets
-BURST = 100
+#: releases sent before looking at what dnsmasq made of them (its socket holds some 250 packets), and seconds for that
+BURST, RESEND = 32, 0.3
 
 _DNS_COUNTERS = {
     "hits.bind": ("gatehouse_dns_cache_hits_total", "Names answered from the router's own names and its cache"),
@@ -80,23 +81,36 @@ def _settle(networks: tuple[DhcpNetwork, ...], host: Host) -> None:
         _until(partial(_answers, network, host), f"answer on {network.gateway}")
 
 
-def _stale(dhcp: Dhcp, settings: Settings) -> list[tuple[leases.Lease, DhcpNetwork]]:
+def _stale(dhcp: Dhcp, host: Host) -> list[tuple[leases.Lease, DhcpNetwork]]:
     """Leases on networks that are served, of NICs that are gone or have another address now."""
-    granted = {host.address: host.mac for host in dhcp.hosts}
-    left = [lease for lease in leases.read(lease_file(settings)) if granted.get(lease.address) != lease.mac]
+    file, meet = lease_file(host.settings), partial(_answers, dhcp.networks[0], host)
+    deadline = time.monotonic() + PATIENCE
+    while (held := leases.read_whole(file, meet)) is None:
+        if time.monotonic() > deadline:
+            raise ApplyError(f"dnsmasq did not leave {file} alone for {PATIENCE:g} s")
+    granted = {entry.address: entry.mac for entry in dhcp.hosts}
+    left = [lease for lease in held if granted.get(lease.address) != lease.mac]
     return [(lease, network) for lease in left for network in dhcp.networks if lease.address in network.subnet]
 
 
-def _release_stale(dhcp: Dhcp, settings: Settings) -> None:
-    """Give back what ``_stale`` finds, so that dnsmasq lets the next owner of an address have it at once."""
+def _release_stale(dhcp: Dhcp, host: Host) -> None:
+    """Give back what ``_stale`` finds, so that dnsmasq lets the next owner of an address have it at once.
 
-    def released() -> bool:
-        stale = _stale(dhcp, settings)
-        for lease, network in stale[:BURST]:
+    With a thousand leases each one takes it some milliseconds, for it writes the whole file again.
+    """
+    fewest, deadline = MOST_LEASES, 0.0
+    while left := _stale(dhcp, host):
+        now = time.monotonic()
+        if len(left) < fewest:
+            fewest, deadline = len(left), now + PATIENCE
+        elif now > deadline:
+            raise ApplyError(f"dnsmasq keeps the lease of {left[0][0].mac}, which is gone, on {left[0][0].address}")
+        burst = left[:BURST]
+        for lease, network in burst:
             leases.release(lease, network.interface, network.gateway)
-        return not stale
-
-    _until(released, "release the leases of guests that are gone")
+        # sent again after a while: UDP may have lost some
+        while time.monotonic() < now + RESEND and not set(burst).isdisjoint(_stale(dhcp, host)):
+            time.sleep(0.002)
 
 
 def _fill_checksums(networks: tuple[DhcpNetwork, ...]) -> None:
@@ -147,7 +161,7 @@ class DhcpService(BaseService):
                 return
         if not _standby(state):
             _settle(after, host)
-            _release_stale(state.dhcp, host.settings)
+            _release_stale(state.dhcp, host)
 
     def probe(self, state: RouterState, host: Host) -> None:
         if not _served(state):

@@ -143,4 +143,6 @@ MACHINE_SYSCTLS = {
     "net/ipv4/neigh/default/gc_thresh1": "4096",
     "net/ipv4/neigh/default/gc_thresh2": "8192",
     "net/ipv4/neigh/default/gc_thresh3": "16384",
+    # a thousand guests that ask for a lease at once: the DHCP server's socket would hold 250 of their packets
+    "net/core/rmem_default": "2097152",
 }
