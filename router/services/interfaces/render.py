@@ -10,7 +10,7 @@ address its guest is translated to. The top byte of the connection mark says whi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 
 from appliance.netfilter.base import ADMISSION, RAW_PREROUTING
 from appliance.netfilter.ruleset import Ruleset, Set
@@ -27,6 +27,11 @@ def paths(interfaces: Interfaces) -> dict[str, int]:
     return {nic.name: number for number, nic in enumerate(nic for nic in interfaces.of_role("public") if nic.gateway)}
 
 
+def subnets(nic: Interface) -> list[IPv4Network]:
+    """The interface's subnets without overlaps, as interval sets must have them."""
+    return list(collapse_addresses(nic.subnets))
+
+
 def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
     """The contribution of the interfaces section."""
     guests, publics = interfaces.of_role("guest"), interfaces.of_role("public")
@@ -41,7 +46,7 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
         "public_interfaces": Set("type ifname;", _names(publics)),
         "public_addresses": Set("type ipv4_addr;", {str(address): "" for address in interfaces.public_addresses()}),
         "guest_subnets": Set(
-            "type ipv4_addr; flags interval;", {str(subnet): "" for nic in guests for subnet in nic.subnets}
+            "type ipv4_addr; flags interval;", {str(subnet): "" for nic in guests for subnet in subnets(nic)}
         ),
         "guest_sources": Set(
             "type ifname : verdict;", {f'"{nic.name}"': f"jump source_{nic.name}" for nic in guests}, is_map=True
@@ -52,7 +57,9 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
         by_address = {address.ip: further.get(nic.name, 0) for nic in publics for address in nic.addresses}
         static = [(str(one.guest), one.address) for one in nat.static] if nat else []
         source = (
-            [(subnet, one.address) for one in nat.source for subnet in _subnets(guests, one.interface)] if nat else []
+            [(subnet, one.address) for one in nat.source for subnet in _subnets_of(guests, one.interface)]
+            if nat
+            else []
         )
         chains["public_paths"] = "type filter hook prerouting priority mangle; policy accept;"
         rules["public_paths"] = (
@@ -78,16 +85,16 @@ def _names(nics: Iterable[Interface]) -> dict[str, str]:
 
 
 def _source_guard(nic: Interface) -> tuple[tuple[int, str], ...]:
-    subnets = ", ".join(str(subnet) for subnet in nic.subnets)
+    own = ", ".join(map(str, subnets(nic)))
     return (
         # a DHCP client has no address yet (RFC 2131, 4.1)
         (100, "ip saddr 0.0.0.0 udp sport 68 udp dport 67 return"),
-        (110, f"ip saddr != {{ {subnets} }} drop" if subnets else "drop"),
+        (110, f"ip saddr != {{ {own} }} drop" if own else "drop"),
     )
 
 
-def _subnets(guests: Iterable[Interface], name: str) -> list[str]:
-    return [str(subnet) for nic in guests if nic.name == name for subnet in nic.subnets]
+def _subnets_of(guests: Iterable[Interface], name: str) -> list[str]:
+    return [str(subnet) for nic in guests if nic.name == name for subnet in subnets(nic)]
 
 
 def _marks(translated: Iterable[tuple[str, IPv4Address]], by_address: dict[IPv4Address, int]) -> dict[str, str]:

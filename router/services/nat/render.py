@@ -10,6 +10,7 @@ from __future__ import annotations
 from appliance.netfilter.ruleset import Ruleset, Set
 from router.memo import EntryMemo
 from router.services.interfaces.model import Interfaces
+from router.services.interfaces.render import subnets
 from router.services.nat.model import Nat, PortForward
 
 Elements = tuple[tuple[str, str], ...]
@@ -78,7 +79,7 @@ def render(nat: Nat, interfaces: Interfaces, memo: EntryMemo[PortForward, Forwar
             "nat_static_sources": _addresses({str(one.guest): str(one.address) for one in nat.static}),
             "nat_sources": Set(
                 "type ipv4_addr : ipv4_addr; flags interval;",
-                {str(net): sources[nic.name] for nic in guests if nic.name in sources for net in nic.subnets},
+                {str(net): sources[nic.name] for nic in guests if nic.name in sources for net in subnets(nic)},
                 is_map=True,
             ),
         },

@@ -135,7 +135,7 @@ def test_addresses_come_and_go_without_disturbing_the_rest(world: World, echoing
     public = state["interfaces"]["interfaces"][2]
     assert public["name"] == "eth2"
     world.change(nat={"forwards": [ECHO]}, firewall={"ingress": [OPEN]})
-    with conversation(world.internet, FORWARDS) as inward, conversation(world.a1, PROVIDER) as outward:
+    with conversation(world.internet, FORWARDS) as inward, conversation(world.a1, GATEWAY) as outward:
         state["nat"] = {**state["nat"], "forwards": [ECHO]}
         state["firewall"] = {**state["firewall"], "ingress": [OPEN]}
         # a new one, and the interface's primary address gone: the network's source NAT moves to another interface
@@ -176,8 +176,11 @@ def test_what_passes_is_counted(world: World) -> None:
 
     grown = wait_for(counted, 6, "the counters to be read")
     assert grown is not None
-    assert grown["forward out"] == grown["guest out"] < 330_000
-    assert grown["forward in"] == grown["guest in"] < 30_000
+    assert grown["forward out"] < 330_000
+    assert grown["forward in"] < 30_000
+    # what the guest had to say besides, e.g. the end of a connection of the test before
+    assert 0 <= grown["guest out"] - grown["forward out"] < 1000
+    assert 0 <= grown["guest in"] - grown["forward in"] < 1000
     assert grown["source in"] == grown["source out"] == 0
     line = f'gatehouse_traffic_bytes_total{{kind="public",direction="out",address="{FORWARDS}"}} '
     assert line in world.router.metrics()
