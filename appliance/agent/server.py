@@ -45,6 +45,9 @@ class Response:
     content_type: str = "application/json"
 
 
+_TOO_LONG = Response(413, f"at most {BODY_LIMIT} bytes\n".encode(), "text/plain")
+
+
 class _RefusedError(Exception):
     def __init__(self, response: Response) -> None:
         self.response = response
@@ -177,10 +180,12 @@ def _receive(connection: h11.Connection, sock: ssl.SSLSocket) -> Request | None:
             deadline = deadline or time.monotonic() + ARRIVAL
         elif isinstance(event, h11.Request):
             head = event
+            if any(name == b"content-length" and int(value) > BODY_LIMIT for name, value in head.headers):
+                raise _RefusedError(_TOO_LONG)
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > BODY_LIMIT:
-                raise _RefusedError(Response(413, f"at most {BODY_LIMIT} bytes\n".encode(), "text/plain"))
+                raise _RefusedError(_TOO_LONG)
         elif isinstance(event, h11.EndOfMessage) and head is not None:
             headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
             path = head.target.decode("latin-1").partition("?")[0]
