@@ -117,9 +117,8 @@ class NamespaceHypervisor:
     def _adopt(self) -> None:
         expected = set()
         for instance_id in list(self._records.ids()):
-            record = self._records.load(instance_id)
+            record = self._readable(instance_id)
             if record is None:
-                self._records.remove(instance_id)
                 continue
             process = self._records.process(instance_id)
             if process is None or not process.alive():
@@ -144,7 +143,7 @@ class NamespaceHypervisor:
 
     def remove_segment(self, name: str) -> None:
         for instance_id in self._records.ids():
-            record = self._records.load(instance_id)
+            record = self._readable(instance_id)
             if record and any(nic.segment == name for nic in record.nics) and self.power(instance_id) == "running":
                 raise HypervisorError(f"segment {name} is in use by {instance_id}; stop or detach it first")
         self._fabric.remove_segment(name)
@@ -256,10 +255,7 @@ class NamespaceHypervisor:
 
     def _clear(self, instance_id: str) -> None:
         """Remove what a run of the instance had: ports in the fabric (by record), control group, process file."""
-        try:
-            record = self._records.load(instance_id)
-        except HypervisorError:
-            record = None
+        record = self._readable(instance_id)
         for nic in record.nics if record else ():
             self._fabric.unplug(instance_id, nic.mac)
         self._cgroups.remove(instance_id)
@@ -290,7 +286,7 @@ class NamespaceHypervisor:
     def instances(self) -> list[Instance]:
         found = []
         for instance_id in self._records.ids():
-            record = self._records.load(instance_id)
+            record = self._readable(instance_id)
             if record is not None:
                 self._trim_log(instance_id)
                 found.append(Instance(instance_id, record.kind, self.power(instance_id)))
@@ -360,6 +356,14 @@ class NamespaceHypervisor:
         if record is None:
             raise HypervisorError(f"there is no instance {instance_id}")
         return record
+
+    def _readable(self, instance_id: str) -> Record | None:
+        """The record; one that is damaged must not keep the others from working."""
+        try:
+            return self._records.load(instance_id)
+        except HypervisorError as error:
+            log.error("%s", error)
+            return None
 
     def _trim_log(self, instance_id: str) -> None:
         path = self._records.folder(instance_id) / CONSOLE_LOG

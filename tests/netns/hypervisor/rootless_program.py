@@ -66,6 +66,7 @@ def serve(data: Path) -> None:
         client=internet.clients(),
         own_name=guest.run(["dig", "+short", "vm1.a.example", "@10.1.1.1"]).stdout.strip(),
         daemons=sorted(router.processes().values()),
+        user_of_dnsmasq=router.run(["stat", "-c", "%U", f"/proc/{router.pids('sbin/dnsmasq')[0]}"]).stdout.strip(),
     )
     signal.pause()
 

@@ -157,6 +157,9 @@ def test_a_damaged_record_is_named_and_can_be_destroyed(directory: Path, hypervi
     (directory / "instances/g-1/record.json").write_text("{")
     with pytest.raises(HypervisorError, match=r"record\.json is damaged .*destroy g-1"):
         hypervisor.attach_nic("g-1", Nic("02:00:00:00:00:01", "control"))
+    hypervisor.close()
+    hypervisor.open()
+    assert hypervisor.power("g-1") == "running"
     hypervisor.destroy("g-1")
     assert hypervisor.power("g-1") == "absent"
     assert namespaces_of(directory) == []

@@ -35,11 +35,18 @@ def data() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def as_nobody(*argv: str) -> list[str]:
-    """``argv`` as the user nobody, who has no subordinate users, with an interpreter that nobody may run."""
+def as_nobody(*argv: str, subordinate: Path | None = None) -> list[str]:
+    """``argv`` as the user nobody, with an interpreter that nobody may run.
+
+    ``subordinate``: a file that stands in for subuid(5) and subgid(5), where nobody has no entry.
+    """
     packages = ":".join([str(REPOSITORY), sysconfig.get_path("purelib")])
     variables = [f"PYTHONPATH={packages}", "PYTHONDONTWRITEBYTECODE=1", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
-    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--", "env", "-i", *variables]
+    seen = []
+    if subordinate is not None:
+        script = 'mount --bind "$0" /etc/subuid && mount --bind "$0" /etc/subgid && exec "$@"'
+        seen = ["unshare", "--mount", "sh", "-c", script, str(subordinate)]
+    user = [*seen, "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--", "env", "-i", *variables]
     for python in (sys.executable, "/usr/bin/python3"):
         probe = subprocess.run([*user, python, "-c", f"import {PROGRAM}"], capture_output=True, text=True, check=False)
         if probe.returncode == 0:
@@ -47,9 +54,14 @@ def as_nobody(*argv: str) -> list[str]:
     pytest.skip(f"the user nobody can run no Python that has the packages: {probe.stderr[-300:]}")
 
 
-def test_an_ordinary_user_runs_a_network(data: Path) -> None:
+@pytest.mark.parametrize("many_users", [False, True])
+def test_an_ordinary_user_runs_a_network(data: Path, tmp_path: Path, many_users: bool) -> None:
+    subordinate = tmp_path / "subid" if many_users else None
+    if subordinate:
+        subordinate.write_text("nobody:300000:65536\n")
     before = look(data)
-    serving = subprocess.Popen(as_nobody("-m", PROGRAM, str(data), "serve"), stdout=subprocess.PIPE, text=True)
+    command = as_nobody("-m", PROGRAM, str(data), "serve", subordinate=subordinate)
+    serving = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     with serving:
         try:
             assert serving.stdout
@@ -58,7 +70,7 @@ def test_an_ordinary_user_runs_a_network(data: Path) -> None:
         finally:
             serving.send_signal(signal.SIGKILL)
     nobody = str(pwd.getpwnam("nobody").pw_uid)
-    assert where["users"] == ["0", nobody, "1"]
+    assert where["users"] == ["0", nobody, "1", *(["1", "300000", "65535"] if many_users else [])]
     # the API of the control plane is reached on the machine's network
     assert where["network"] == str(Path("/proc/self/ns/net").readlink())
     assert done["lease"] == "10.1.1.5"
@@ -66,6 +78,7 @@ def test_an_ordinary_user_runs_a_network(data: Path) -> None:
     assert done["client"] == ["203.0.113.10"]
     assert done["own_name"] == "10.1.1.5"
     assert any("dnsmasq" in daemon for daemon in done["daemons"])
+    assert (done["user_of_dnsmasq"] == "dnsmasq") == many_users
 
     adopted = subprocess.run(
         as_nobody("-m", PROGRAM, str(data), "adopt", done["guest"]),
