@@ -42,8 +42,9 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """Value by baseline, both medians of this run."""
-        return self.value / statistics.median(self.baseline_samples) if self.baseline_samples else None
+        """Median of each sample by the baseline's sample of the same round, which the same disturbances fell on."""
+        pairs = zip(self.samples, self.baseline_samples, strict=True) if self.baseline_samples else ()
+        return statistics.median(ratios) if (ratios := [value / baseline for value, baseline in pairs]) else None
 
     @property
     def verdict(self) -> Literal["pass", "miss", ""]:

@@ -16,7 +16,7 @@ PORT = 5201
 
 def measure(quick: bool) -> Iterator[Figure]:
     rules = 1_000 if quick else 10_000
-    seconds, rounds = (1, 2) if quick else (3, 5)
+    seconds, rounds = (1, 3) if quick else (2, 11)
     with cloud.lab() as lab:
         outside, inside, plain = lab.segment("public"), lab.segment(), lab.segment()
         client = lab.host("internet", outside, ["203.0.113.1/24"])

@@ -9,10 +9,10 @@ import pytest
 from tests.bench.figures import Figure, Target, interleaved, table
 
 
-def test_value_and_ratio_are_of_medians() -> None:
-    figure = Figure("rate", "/s", [10.0, 90.0, 30.0], None, "plain", [60.0, 1.0, 99.0])
+def test_value_is_the_median_and_ratio_that_of_the_rounds() -> None:
+    figure = Figure("rate", "/s", [10.0, 90.0, 30.0], None, "plain", [20.0, 100.0, 10.0])
     assert figure.value == 30.0
-    assert figure.ratio == 0.5
+    assert figure.ratio == 0.9
     assert Figure("rate", "/s", [1.0]).ratio is None
 
 
