@@ -73,7 +73,8 @@ def _implement(session: Session, network_id: str) -> None:
     if routers.of_network(session, network_id) is None:
         addresses.ensure_source_nat(session, network)
         router = routers.create(session, network)
-        router.state = "Running"
+        router.state, router.healthy = "Running", True
+        router.health = {"dhcp": {"healthy": True, "detail": ""}}
         router.observed_generation = desire(session, router.id)
     network.state, network.restart_required = "Implemented", False
 

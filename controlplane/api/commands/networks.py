@@ -65,7 +65,6 @@ class UpdateNetwork(Params):
 
 class DeleteNetwork(Params):
     id: str = param("id of the network", entity="Network")
-    forced: bool = param("accepted for clients that send it", default=False)
 
 
 class RestartNetwork(Params):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime
 from ipaddress import IPv4Interface
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -34,7 +33,6 @@ class HealthCheckResponse(Response):
     checkname: str = shown("service that was probed", ...)
     checktype: str = shown("kind of check", "basic")
     success: bool = shown("whether the probe passed", ...)
-    lastupdated: datetime | None = shown("when it was probed")
     details: str = shown("what the probe found, where it failed", "")
 
 
@@ -91,16 +89,10 @@ class RouterResponse(OwnedResponse):
 
 
 def show_health(router: Appliance) -> list[HealthCheckResponse]:
-    """The newest probes of a router's services (appliance/schema/status.py: Health)."""
-    services: Mapping[str, Any] = router.health.get("services", {})
+    """The newest probes of a router's services, as ``controlplane.observe`` keeps them."""
     return [
-        HealthCheckResponse(
-            checkname=name,
-            success=bool(probe.get("healthy")),
-            lastupdated=datetime.fromtimestamp(probe["checked"], UTC) if "checked" in probe else None,
-            details=str(probe.get("detail", "")),
-        )
-        for name, probe in sorted(services.items())
+        HealthCheckResponse(checkname=name, success=probe["healthy"], details=probe["detail"])
+        for name, probe in sorted(router.health.items())
     ]
 
 

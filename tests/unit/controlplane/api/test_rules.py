@@ -380,6 +380,8 @@ def test_routers(site: Site, bob: Tenant) -> None:
     assert [nic["traffictype"] for nic in router["nic"]] == ["Guest", "Control", "Public"]
     health = tenant.call("getRouterHealthCheckResults", routerid=router["id"])["routerhealthchecks"]
     assert health["routerid"] == router["id"]
+    assert health["healthchecks"] == router["healthcheckresults"]
+    assert health["healthchecks"] == [{"checkname": "dhcp", "checktype": "basic", "success": True, "details": ""}]
     assert tenant.run("stopRouter", id=router["id"])["state"] == "Stopped"
     assert tenant.call.error("rebootRouter", id=router["id"])["errorcode"] == 431
     assert tenant.call.error("getRouterHealthCheckResults", routerid=router["id"])["errorcode"] == 431
