@@ -155,7 +155,7 @@ def _own(target: Path, status: os.stat_result) -> None:
 def prepare_appliance(
     folder: Path, instance_id: str, hostname: str, inittab: str, identity: dict[str, bytes], *, one_user: bool
 ) -> None:
-    """Write the appliance's /etc and the directories of its /var; what it has in /var stays."""
+    """Write the appliance's /etc and the directories of its /var; its state in /var stays, its identity is replaced."""
     etc = folder / "etc"
     etc.mkdir(exist_ok=True)
     for name in APPLIANCE_ETC:
@@ -165,7 +165,8 @@ def prepare_appliance(
         merge_users(etc)
     (etc / "gatehouse").mkdir(mode=0o755, exist_ok=True)
     secret = etc / "gatehouse-identity"
-    secret.mkdir(mode=0o700, exist_ok=True)
+    shutil.rmtree(secret, ignore_errors=True)
+    secret.mkdir(mode=0o700)
     for name, content in identity.items():
         write(secret / name, content, 0o600)
     for name in ("lib/gatehouse", "log/gatehouse", "cache", "spool", "tmp"):
