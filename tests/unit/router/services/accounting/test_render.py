@@ -1,0 +1,29 @@
+"""Ruleset of the accounting section."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from router.document import RouterState
+from router.services.accounting.model import Accounting
+from router.services.accounting.render import SETS, render
+from tests.documents import small_state
+from tests.unit.router.golden import assert_ruleset
+
+STATE = RouterState.model_validate(small_state())
+
+
+def test_golden() -> None:
+    assert_ruleset(render(Accounting(), STATE.interfaces, STATE.dhcp), Path(__file__).parent / "golden.nft")
+
+
+def test_every_set_is_counted_and_reported() -> None:
+    sets = render(Accounting(), STATE.interfaces, STATE.dhcp).sets
+    assert sets.keys() == SETS.keys()
+    assert all(some.counted for some in sets.values())
+
+
+def test_nothing_counted_is_nothing_rendered() -> None:
+    ruleset = render(Accounting(guests=False, public=False), STATE.interfaces, STATE.dhcp)
+    assert not ruleset.chains
+    assert not ruleset.sets
