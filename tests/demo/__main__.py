@@ -47,7 +47,7 @@ def _say(text: str) -> None:
 def _build(world: World) -> None:
     _say("starting the control plane (SQLite, namespace hypervisor)")
     world.serve()
-    _say(f"API at {world.endpoint}; connecting a small internet")
+    _say(f"API at http://127.0.0.1:{world.cloud.port}/client/api; connecting a small internet")
     world.connect_internet()
     for name in ("alice", "bob"):
         tenant = world.add_tenant(name)
@@ -77,7 +77,7 @@ def _check(world: World) -> bool:
 
 
 def _keep(world: World) -> None:
-    print(f"\nStill running. API: {world.endpoint}")
+    print(f"\nStill running. API: http://127.0.0.1:{world.cloud.port}/client/api")
     print(f"Keys:  gatehouse admin-keys --data {world.data}")
     print(f"Guest: gatehouse exec --data {world.data} {world.tenants[0].web.id} -- ip address")
     print("Ctrl-C ends it and removes everything.", flush=True)

@@ -170,10 +170,9 @@ def ssh_key(world: World) -> str:
         virtualmachineid=tenant.web.id,
         openfirewall="true",
     )
-    tenant.web.start_ssh()
     done = wait_for(
         lambda: world.internet.ssh(address["ipaddress"], 2222, tenant.private_key, ["hostname"]),
-        15,
+        20,
         "a login with the key pair's private key",
     )
     assert done == tenant.web.name, f"logged in to {done!r}"
@@ -185,7 +184,7 @@ def isolation(world: World) -> str:
     seen = [vm["id"] for vm in bob.api.listVirtualMachines(listall="true").get("virtualmachine", [])]
     assert alice.web.id not in seen, "one tenant's API listing shows the other's guest"
     assert not bob.shell.connects(f"http://{alice.source_nat['ipaddress']}:80/"), "a closed port answered"
-    for probe in (alice.router_control, bob.router_control):
+    for probe in (alice.router["linklocalip"], bob.router["linklocalip"]):
         assert not bob.shell.connects(f"https://{probe}:9443/"), f"a guest reached the agent at {probe}"
     return "neither guests nor API show one tenant anything of the other; no guest reaches an agent"
 
@@ -204,7 +203,7 @@ def counters(world: World) -> str:
 def repair(world: World) -> str:
     tenant = world.tenants[0]
     url = f"http://{tenant.source_nat['ipaddress']}:8080/"
-    world.router(tenant).run(["nft", "flush", "ruleset"])
+    world.inside_router(tenant).run(["nft", "flush", "ruleset"])
     wait_for(lambda: world.internet.fetch(url) == _page(tenant), 10, "the port forward to work again")
     wait_for(
         lambda: any(

@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 import base64
-import json
-import secrets
 import shlex
 import shutil
 import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from cs import CloudStack
 
 from appliance.run import run
-from controlplane.api.server import create_app
-from controlplane.hypervisors.base import GuestSpec, Nic, Segment
-from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
-from controlplane.intent import public_segment
+from controlplane.hypervisors.namespace import syscalls
+from controlplane.pki import Authority
 from controlplane.push import Agent, AgentClient
-from controlplane.runtime import Runtime
+from tests.netns.controlplane.cloud import GATEHOUSE, INTERNET, WEB, Cloud
 from tests.wait import wait_for
 
-#: the demo's internet, from the ranges for documentation (RFC 5737)
-GATEWAY, WEB, RESOLVER = "203.0.113.1", "198.51.100.80", "198.51.100.53"
+RESOLVER = "198.51.100.53"
 INTERNET_PAGE = "the internet"
-
-GATEHOUSE = (sys.executable, "-m", "controlplane.cli")
-ISOLATED = "DefaultIsolatedNetworkOfferingWithSourceNatService"
 
 
 @dataclass
 class Box:
-    """Something commands run in: a guest, by ``gatehouse exec``, or the internet."""
+    """Something commands run in: a guest, by ``gatehouse exec``, or a machine of the hypervisor's."""
 
     command: Sequence[str]
 
@@ -60,9 +50,9 @@ class Box:
         """Start a server; it ends with the box."""
         self.run(["setsid", "-f", "sh", "-c", f"exec {shlex.join(argv)} >/dev/null 2>&1 </dev/null"])
 
-    def serve(self, page: str, *, log: str = "/run/clients") -> None:
-        """A web server on port 80 that answers with ``page``."""
-        self.background(["/usr/bin/python3", "-c", _SERVER, page, log])
+    def serve(self, page: str) -> None:
+        """A web server on port 80 that answers with ``page`` and notes its clients in /run/clients."""
+        self.background(["/usr/bin/python3", "-c", _SERVER, page])
         wait_for(lambda: self.fetch("http://127.0.0.1/") == page, 5, "the web server")
 
 
@@ -103,14 +93,10 @@ class Guest(Box):
         done = self.run(["busybox", "udhcpc", "-n", "-q", "-i", interface, "-t", "5", "-T", "1", "-s", script])
         assert done.returncode == 0, f"{self.name} got no lease: {done.stderr}"
 
-    def start_ssh(self) -> None:
-        """Wait for the SSH server that the template starts."""
-        wait_for(lambda: self.run(["sh", "-c", "ss -ltn | grep -q :22"]).returncode == 0, 10, f"sshd of {self.name}")
-
 
 @dataclass
 class Tenant:
-    """An account with one network and two guests."""
+    """An account with one network and two guests: ``web`` boots by itself, ``shell`` is worked by hand."""
 
     name: str
     api: CloudStack
@@ -118,8 +104,7 @@ class Tenant:
     source_nat: dict[str, Any] = field(default_factory=dict)
     private_key: str = ""
     guests: list[Guest] = field(default_factory=list)
-    router_id: str = ""
-    router_control: str = ""
+    router: dict[str, Any] = field(default_factory=dict)
 
     @property
     def web(self) -> Guest:
@@ -131,99 +116,39 @@ class Tenant:
 
 
 class World:
-    """Made by ``open``; ``close`` removes all of it."""
+    """One data directory and all that runs from it; ``close`` removes it."""
 
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        self.runtime = Runtime(data)
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.cloud = Cloud(directory)
         self.tenants: list[Tenant] = []
-        self.endpoint = ""
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
 
-    # --- the control plane
+    @property
+    def data(self) -> Path:
+        return self.cloud.data
 
     def serve(self) -> None:
-        """Start the control plane on a free port of loopback, with its embedded defaults."""
-        self.runtime.open()
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        self._server = uvicorn.Server(
-            uvicorn.Config(create_app(self.runtime), host="127.0.0.1", port=port, lifespan="off", log_config=None)
-        )
-        self._thread = threading.Thread(target=self._server.run, name="api", daemon=True)
-        self._thread.start()
-        self.endpoint = f"http://127.0.0.1:{port}/client/api"
-        wait_for(lambda: self._server is not None and self._server.started, 10, "the API to listen")
-        keys = self.gatehouse("admin-keys")
-        self.admin = self.client(keys["apikey"], keys["secretkey"])
-
-    def gatehouse(self, *words: str) -> dict[str, Any]:
-        """The JSON that a ``gatehouse`` command prints."""
-        answer: dict[str, Any] = json.loads(run([*GATEHOUSE, *words, "--data", str(self.data)]).stdout)
-        return answer
-
-    def client(self, key: str, secret: str) -> CloudStack:
-        """A client that waits for jobs and raises on errors."""
-        return CloudStack(endpoint=self.endpoint, key=key, secret=secret, fetch_result=True, poll_interval=0.05)
-
-    # --- the internet
+        """``gatehouse serve`` on a free port of loopback, with its embedded defaults."""
+        self.cloud.start()
+        self.admin = self.cloud.admin
 
     def connect_internet(self) -> None:
-        """Plug a machine into the public segment that has the gateway, a web server and a resolver."""
-        zone = self.admin.listZones()["zone"][0]
-        public = self.admin.listVlanIpRanges(zoneid=zone["id"])["vlaniprange"][0]
-        assert public["gateway"] == GATEWAY, public
-        segment = public_segment(public["physicalnetworkid"], public["vlan"])
-        hypervisor = self.runtime.hypervisor
-        hypervisor.ensure_segment(Segment(segment))
-        nic = Nic("02:00:5e:00:53:01", segment)
-        hypervisor.start_guest(GuestSpec("internet", "internet", (nic,), "bare"))
-        assert isinstance(hypervisor, NamespaceHypervisor)
-        self.internet = Internet(hypervisor.command("internet", []))
-        for address in (f"{GATEWAY}/24", f"{WEB}/32", f"{RESOLVER}/32"):
-            self.internet.run(["ip", "address", "add", address, "dev", "eth0"])
-        self.internet.run(["ip", "link", "set", "eth0", "up"])
+        """Plug a machine into the public segment that has the gateway, a web server and the zone's resolver."""
+        self.cloud.connect_internet()
+        self.internet = Internet(self.cloud.instances.command(INTERNET, []))
+        self.internet.run(["pkill", "python3"])
         self.internet.serve(INTERNET_PAGE)
-        self.internet.background(
-            [
-                "dnsmasq",
-                "-k",
-                "--conf-file=/dev/null",
-                "--no-resolv",
-                "--no-hosts",
-                f"--listen-address={RESOLVER}",
-                "--bind-interfaces",
-                "--user=root",
-                f"--address=/www.internet.example/{WEB}",
-            ]
-        )
+        self.internet.run(["ip", "address", "add", f"{RESOLVER}/32", "dev", "eth0"])
+        options = ["--no-resolv", "--no-hosts", "--bind-interfaces", "--user=root", f"--listen-address={RESOLVER}"]
+        answer = f"--address=/www.internet.example/{WEB}"
+        self.internet.background(["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", *options, answer])
+        zone = self.admin.listZones()["zone"][0]
         self.admin.updateZone(id=zone["id"], dns1=RESOLVER)
-        self.zone = self.admin.listZones()["zone"][0]
-
-    # --- the tenants
 
     def add_tenant(self, name: str) -> Tenant:
-        """An account with API keys of its own and a network; every tenant's has the same addresses."""
-        account = self.admin.createAccount(
-            username=name,
-            account=name,
-            firstname=name,
-            lastname="demo",
-            email=f"{name}@example.org",
-            password=secrets.token_urlsafe(12),
-            accounttype=0,
-        )["account"]
-        keys = self.admin.registerUserKeys(id=account["user"][0]["id"])["userkeys"]
-        tenant = Tenant(name, self.client(keys["apikey"], keys["secretkey"]))
-        offering = self._named(self.admin.listNetworkOfferings(), "networkoffering", ISOLATED)
-        tenant.network = tenant.api.createNetwork(
-            name=f"{name}-net",
-            displaytext=f"{name}'s network",
-            zoneid=self.zone["id"],
-            networkofferingid=offering["id"],
-            networkdomain=f"{name}.example",
-        )["network"]
+        """An account with API keys of its own and a network; every tenant's network has the same addresses."""
+        tenant = Tenant(name, self.cloud.tenant(name))
+        tenant.network = self.cloud.network(tenant.api, f"{name}-net")
         tenant.private_key = tenant.api.createSSHKeyPair(name="demo")["keypair"]["privatekey"]
         self.tenants.append(tenant)
         return tenant
@@ -231,25 +156,19 @@ class World:
     def deploy(self, tenant: Tenant, name: str, template: str, address: str) -> Guest:
         """Deploy a guest and wait until the API calls it running."""
         user_data = f"#!demo\nI am {name} of {tenant.name}\n"
-        vm = tenant.api.deployVirtualMachine(
-            zoneid=self.zone["id"],
-            serviceofferingid=self.admin.listServiceOfferings()["serviceoffering"][0]["id"],
-            templateid=self._named(tenant.api.listTemplates(templatefilter="executable"), "template", template)["id"],
-            networkids=tenant.network["id"],
-            name=name,
+        templates = tenant.api.listTemplates(templatefilter="executable", name=template)["template"]
+        vm = self.cloud.deploy(
+            tenant.api,
+            name,
+            tenant.network,
+            templateid=templates[0]["id"],
             ipaddress=address,
             keypair="demo",
             userdata=base64.b64encode(user_data.encode()).decode(),
-        )["virtualmachine"]
-        assert vm["state"] == "Running", vm
-        guest = Guest(
-            [*GATEHOUSE, "exec", "--data", str(self.data), vm["id"], "--"],
-            vm["id"],
-            name,
-            vm["nic"][0]["ipaddress"],
-            user_data,
-            vm.get("password", ""),
         )
+        assert vm["state"] == "Running", vm
+        command = [*GATEHOUSE, "exec", "--data", str(self.data), vm["id"], "--"]
+        guest = Guest(command, vm["id"], name, vm["nic"][0]["ipaddress"], user_data, vm.get("password", ""))
         tenant.guests.append(guest)
         return guest
 
@@ -258,38 +177,37 @@ class World:
         tenant.network = tenant.api.listNetworks(id=tenant.network["id"])["network"][0]
         addresses = tenant.api.listPublicIpAddresses(associatednetworkid=tenant.network["id"])["publicipaddress"]
         tenant.source_nat = next(address for address in addresses if address["issourcenat"])
-        router = self.admin.listRouters(networkid=tenant.network["id"], listall="true")["router"][0]
-        tenant.router_id, tenant.router_control = router["id"], router["linklocalip"]
+        tenant.router = self.cloud.router(tenant.network)
 
-    def router(self, tenant: Tenant) -> Box:
-        assert isinstance(self.runtime.hypervisor, NamespaceHypervisor)
-        return Box(self.runtime.hypervisor.command(tenant.router_id, []))
+    def inside_router(self, tenant: Tenant) -> Box:
+        return Box(self.cloud.instances.command(tenant.router["id"], []))
 
     def metrics(self, tenant: Tenant) -> str:
         """The router's Prometheus metrics, from its agent."""
-        core = self.runtime.core
-        agent = AgentClient(Agent(tenant.router_id, tenant.router_control), core.authority, core.hypervisor.connect)
+        agent = AgentClient(
+            Agent(tenant.router["id"], tenant.router["linklocalip"]),
+            Authority(self.data / "pki"),
+            self._connect,
+        )
         try:
             return agent.metrics()
         finally:
             agent.close()
 
+    def _connect(self, address: str, port: int, timeout: float) -> socket.socket:
+        # a thread that ends goes into the fabric's network namespace for it; the process stays where it is
+        def connected() -> socket.socket:
+            with (self.data / "namespace/fabric/net").open("rb") as file:
+                syscalls.setns(file.fileno(), syscalls.CLONE_NEWNET)
+            return socket.create_connection((address, port), timeout)
+
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(connected).result()
+
     def close(self) -> None:
         """Stop the control plane and remove everything it made."""
-        if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
-            self._thread.join(10)
-        hypervisor = self.runtime.hypervisor
-        self.runtime.close()
-        assert isinstance(hypervisor, NamespaceHypervisor)
-        hypervisor.open()
-        hypervisor.purge()
-        shutil.rmtree(self.data)
-
-    @staticmethod
-    def _named(answer: dict[str, Any], key: str, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = next(entry for entry in answer[key] if entry["name"] == name)
-        return found
+        self.cloud.remove()
+        shutil.rmtree(self.directory)
 
 
 _SERVER = """
@@ -297,7 +215,7 @@ import http.server, sys
 body = sys.argv[1].encode()
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        with open(sys.argv[2], "a") as file: print(self.client_address[0], file=file)
+        with open("/run/clients", "a") as file: print(self.client_address[0], file=file)
         self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
         self.wfile.write(body)
 http.server.ThreadingHTTPServer(("", 80), Handler).serve_forever()

@@ -142,13 +142,13 @@ class Cloud:
 
     def deploy(self, api: CloudStack, name: str, network: Answer, **more: Any) -> Answer:
         """A new guest, running."""
-        answer = api.deployVirtualMachine(name=name, networkids=network["id"], **self.placement(api), **more)
+        answer = api.deployVirtualMachine(name=name, networkids=network["id"], **(self.placement(api) | more))
         vm: Answer = answer["virtualmachine"]
         return vm
 
     def router(self, network: Answer) -> Answer:
         """The network's router as the administrator sees it."""
-        [router] = self.admin.listRouters(networkid=network["id"])["router"]
+        [router] = self.admin.listRouters(networkid=network["id"], listall="true")["router"]
         found: Answer = router
         return found
 
