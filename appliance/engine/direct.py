@@ -152,7 +152,7 @@ class DirectSupervisor:
                 stdout=log_file,
                 stderr=log_file,
                 cwd="/",
-                env={"PATH": PATH, "LANG": "C.UTF-8", MARK: str(record_path)},
+                env={"PATH": PATH, "LANG": "C.UTF-8", **_packages(), MARK: str(record_path)},
                 start_new_session=True,
             )
         except OSError as error:
@@ -270,6 +270,11 @@ class DirectSupervisor:
                 # units hold the file open for appending: copy, then empty it
                 shutil.copyfile(path, path.with_suffix(".log.1"))
                 os.truncate(path, 0)
+
+
+def _packages() -> dict[str, str]:
+    """Where the agent has its packages from, when not from its interpreter: units in Python need the same."""
+    return {name: value for name, value in os.environ.items() if name == "PYTHONPATH"}
 
 
 def _definition(unit: Unit) -> str:
