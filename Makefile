@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: help setup packages demo test unit netns bench check schema lock clean
+.PHONY: help setup packages demo test unit netns bench check schema migration lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ bench: setup ## speed table with ratios; JSON under tests/bench/results/
 
 schema: $(VENV)/.installed ## write the JSON Schemas of documents and status
 	$(BIN)/python -m tools.schemas
+
+migration: $(VENV)/.installed ## write a migration for what models.py changed: make migration MESSAGE="add x"
+	$(BIN)/python -m controlplane.store.revise $(MESSAGE)
+	$(BIN)/ruff check -q --fix controlplane/store/migrations && $(BIN)/ruff format -q controlplane/store/migrations
 
 lock: ## pin every dependency with hashes (needs uv)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \

@@ -34,9 +34,17 @@ class FakeRuntime:
     database: Database
     configuration: Configuration
     secrets: Secrets
-    hypervisor: Hypervisor = field(default=None)  # type: ignore[arg-type]
     woken: list[str] = field(default_factory=list)
     started: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return Path(self.database.engine.url.database or "").parent
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        raise AssertionError("API commands act on rows, not on the hypervisor")
 
     def wake(self, appliance_id: str) -> None:
         self.woken.append(appliance_id)
@@ -98,7 +106,7 @@ class Http:
         return self.request("GET", query=query, headers=headers)
 
     def post(self, form: str | bytes | Mapping[str, str], query: str | bytes = b"", **headers: str) -> HttpAnswer:
-        headers.setdefault("content-type", "application/x-www-form-urlencoded")
+        headers.setdefault("content_type", "application/x-www-form-urlencoded")
         return self.request("POST", query=query, body=_encoded(form), headers=headers)
 
     def request(

@@ -45,7 +45,7 @@ def create_app(runtime: Runtime, *, integration: bool = False) -> FastAPI:
         except ClientDisconnect:
             return HttpResponse(status_code=400)
         reply = await anyio.to_thread.run_sync(handle, runtime, limits, request, limiter=workers)
-        return _http(reply, secure=http.url.scheme == "https")
+        return _http(reply, secure=http.scope["scheme"] == "https")
 
     for path in (PATH, f"{PATH}/"):
         app.add_api_route(path, api, methods=["GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])

@@ -143,7 +143,9 @@ def show_accounts(call: Call, accounts: Sequence[Account]) -> list[AccountRespon
     return answers
 
 
-def _count(call: Call, owner: InstrumentedAttribute[str], ids: list[str], condition: ColumnElement[bool]) -> dict[str, int]:
+def _count(
+    call: Call, owner: InstrumentedAttribute[str], ids: list[str], condition: ColumnElement[bool]
+) -> dict[str, int]:
     statement = select(owner, func.count()).where(owner.in_(ids), condition).group_by(owner)
     return {row[0]: row[1] for row in call.session.execute(statement)}
 

@@ -1,0 +1,56 @@
+"""A new installation, and starting it again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from controlplane.api.passwords import check_password
+from controlplane.store.defaults import ADMIN_FILE, ADMIN_USER_ID, DEFAULT_NETWORK_OFFERING, ensure_defaults
+from controlplane.store.models import Base, NetworkOffering, ServiceOffering, User
+from tests.control import FACTS, FakeRuntime
+
+
+def _counts(runtime: FakeRuntime) -> dict[str, int]:
+    with runtime.database.reading() as session:
+        tables = Base.metadata.sorted_tables
+        return {table.name: session.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
+
+
+def test_starting_again_changes_nothing(runtime: FakeRuntime, tmp_path: Path) -> None:
+    before = _counts(runtime)
+    with runtime.database.transaction() as session:
+        offering = session.scalars(select(ServiceOffering).where(ServiceOffering.name == "Small Instance")).one()
+        session.delete(offering)
+    with runtime.database.transaction() as session:
+        ensure_defaults(session, runtime.secrets, FACTS, tmp_path)
+    # what the operator deleted stays away
+    assert _counts(runtime) == before | {"service_offering": before["service_offering"] - 1}
+    assert not (tmp_path / ADMIN_FILE).exists()
+
+
+def test_the_administrator(runtime: FakeRuntime) -> None:
+    path = runtime.data / ADMIN_FILE
+    assert path.stat().st_mode & 0o777 == 0o600
+    login = json.loads(path.read_text())
+    with runtime.database.reading() as session:
+        user = session.get_one(User, ADMIN_USER_ID)
+        assert user.username == login["username"]
+        assert check_password(login["password"], user.password_hash)
+        assert not check_password(login["password"] + "x", user.password_hash)
+        assert user.secret_key is not None
+        stored = b"".join(file.read_bytes() for file in runtime.data.glob("gatehouse.db*"))
+        for secret in (login["password"], runtime.secrets.open(user.secret_key)):
+            assert secret.encode() not in stored
+
+
+def test_the_default_network_offering(runtime: FakeRuntime) -> None:
+    with runtime.database.reading() as session:
+        rows = {row.name: row for row in session.scalars(select(NetworkOffering))}
+    assert set(rows[DEFAULT_NETWORK_OFFERING].services) == {
+        *("Dhcp", "Dns", "SourceNat", "StaticNat", "PortForwarding", "Firewall", "UserData"),
+    }
+    assert [row.is_persistent for row in rows.values()].count(True) == 1
+    assert [row.egress_default_allow for row in rows.values()].count(True) == 1
