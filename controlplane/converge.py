@@ -10,6 +10,7 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
+from appliance.garbage import uncollected
 from appliance.schema.status import Problem, Status
 from controlplane import blame, jobs, observe, routers
 from controlplane.compile import CompileError, Memo, compile_router
@@ -96,13 +97,15 @@ class _Work:
 
 def converge(core: Core, remote: Remote) -> Outcome:
     """Bring the appliance to its desired generation. What the appliance or hypervisor does wrong is in the outcome."""
-    work = _look(core, remote)
+    with uncollected():
+        work = _look(core, remote)
     if isinstance(work, Outcome):
         return work
     document = b'{"state":{}}'
     try:
         intent = _plug(core, remote, work.intent)
-        document = compile_router(intent, remote.memo)
+        with uncollected():
+            document = compile_router(intent, remote.memo)
         return _reached(core, remote, _push(remote, document, intent.generation))
     except CompileError as error:
         problem = Problem(stage="parse", message=str(error))
@@ -187,6 +190,8 @@ def _reached(core: Core, remote: Remote, status: Status) -> Outcome:
         appliance = session.get_one(Appliance, remote.id)
         observe.take_status(session, appliance, status)
         appliance.last_error = None
+        if appliance.state == "Error":
+            appliance.state = "Running"  # its start had failed, a later try did not
         end_jobs(session, appliance)
         observed, desired = appliance.observed_generation, appliance.desired_generation
     remote.strikes = (0, 0)

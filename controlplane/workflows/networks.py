@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from controlplane import events, jobs, routers
@@ -29,8 +29,12 @@ def implement_network(flow: Flow, network_id: str) -> None:
 def restart_network(flow: Flow, network_id: str, cleanup: bool = False) -> None:
     """Workflow: apply everything again; with ``cleanup`` on a new router."""
     if cleanup:
-        flow.step("remove the router", _discard_router, network_id)
-    flow.step("implement", implement, network_id)
+        flow.step("remove the router", _discard_router, network_id, True)
+    try:
+        flow.step("implement", implement, network_id)
+    except ApiError:
+        flow.step("let go", _end_waiting, network_id)
+        raise
     flow.step("note", _restarted, network_id)
 
 
@@ -78,9 +82,11 @@ def _ensure_router(flow: Flow, network_id: str, deadline: float, ids: frozenset[
         with core.database.transaction() as session:
             network = _living(session, network_id)
             router = routers.of_network(session, network_id)
+            created = router is None
             if router is None:
                 addresses.ensure_source_nat(session, network)
                 router = routers.create(session, network)
+                _inherit_jobs(session, router)
                 events.record(
                     session,
                     "ROUTER.CREATE",
@@ -98,7 +104,7 @@ def _ensure_router(flow: Flow, network_id: str, deadline: float, ids: frozenset[
         try:
             boot(flow, router_id, machine, generation=generation, deadline=deadline, ids=ids)
         except Exception:
-            _take_back(flow, network_id, router_id)
+            _take_back(flow, network_id, router_id, created)
             raise
         with core.database.transaction() as session:
             network = session.get_one(Network, network_id)
@@ -126,12 +132,12 @@ def boot(
             router.state = "Running"
 
 
-def _take_back(flow: Flow, network_id: str, router_id: str) -> None:
-    """A router that never came into service goes away again, so that the next try begins afresh."""
+def _take_back(flow: Flow, network_id: str, router_id: str, created: bool) -> None:
+    """A router that never came into service goes away again; an older one is left to the reconciler's tries."""
     with flow.core.database.transaction() as session:
         router = session.get_one(Appliance, router_id)
         network = session.get_one(Network, network_id)
-        new = network.state == "Implementing"
+        new = created or network.state == "Implementing"
         if not new:
             router.state = "Error"
     if new:
@@ -149,10 +155,31 @@ def _living(session: Session, network_id: str) -> Network:
     return network
 
 
-def remove_router(flow: Flow, router_id: str) -> None:
-    """Destroy a router's machine and end its row. Jobs that waited for it end well: there is nothing left to push to.
+def _inherit_jobs(session: Session, router: Appliance) -> None:
+    """Jobs that waited for the router's predecessor wait for its first generation: it is built from their rows."""
+    before = select(Appliance.id).where(Appliance.network_id == router.network_id, Appliance.removed.is_not(None))
+    session.execute(
+        update(AsyncJob)
+        .where(AsyncJob.appliance_id.in_(before), AsyncJob.status == jobs.PENDING)
+        .values(appliance_id=router.id, generation=1),
+        execution_options={"synchronize_session": False},
+    )
 
-    A successor is built from the same rows, so nothing of what they asked for is lost.
+
+def _end_waiting(flow: Flow, network_id: str) -> None:
+    """There is no successor: end the jobs that were to wait for it, as in a network that has no router."""
+    with flow.core.database.transaction() as session:
+        gone = select(Appliance).where(Appliance.network_id == network_id, Appliance.removed.is_not(None))
+        for router in session.scalars(gone):
+            for job in jobs.reached(session, router.id, router.desired_generation):
+                jobs.succeed(session, job)
+
+
+def remove_router(flow: Flow, router_id: str, *, replaced: bool = False) -> None:
+    """Destroy a router's machine and end its row.
+
+    Jobs that waited for it wait for its successor when it is ``replaced``. Otherwise they end well, as in a network
+    that never had a router: their rows take effect when there is one.
     """
     with flow.core.database.transaction() as session:
         router = session.get(Appliance, router_id)
@@ -165,20 +192,17 @@ def remove_router(flow: Flow, router_id: str) -> None:
         router.state, router.removed, router.healthy = "Destroyed", now(), None
         # the address can be given to another router; the column is unique
         router.control_address = f"gone-{router.id[:10]}"
-        for job in jobs.reached(session, router_id, router.desired_generation):
+        for job in [] if replaced else jobs.reached(session, router_id, router.desired_generation):
             jobs.succeed(session, job)
-        session.execute(
-            update(AsyncJob).where(AsyncJob.appliance_id == router_id, AsyncJob.status == 0).values(progress=None)
-        )
     flow.reconciler.wake(router_id)
 
 
-def _discard_router(flow: Flow, network_id: str) -> None:
+def _discard_router(flow: Flow, network_id: str, replaced: bool = False) -> None:
     with flow.locks.of(network_id):
         with flow.core.database.reading() as session:
             router = routers.of_network(session, network_id)
         if router is not None:
-            remove_router(flow, router.id)
+            remove_router(flow, router.id, replaced=replaced)
 
 
 def _restarted(flow: Flow, network_id: str) -> None:

@@ -53,7 +53,7 @@ def test_drift_is_repaired_and_recorded(cloud: Cloud, network: Answer) -> None:
 
 def test_a_killed_agent_costs_nothing(cloud: Cloud, network: Answer) -> None:
     router = cloud.router(network)["id"]
-    cloud.run(router, ["sh", "-c", "kill -9 $(pgrep -f appliance.agent)"])
+    cloud.run(router, ["sh", "-c", "kill -9 $(pgrep -f [a]ppliance.agent)"])
     assert serves(cloud, network)
     rule = cloud.admin.createFirewallRule(
         ipaddressid=network["public"]["id"], protocol="tcp", startport=9000, endport=9000
