@@ -150,7 +150,8 @@ def public_segment(physical_network_id: str, vlan: str) -> str:
 
 def _rows(session: Session, kind: type[Row], statement: Select[*tuple[Any, ...]]) -> tuple[Row, ...]:
     make: Any = kind
-    return tuple(map(make._make, session.execute(statement).all()))
+    # of the connection, because the session would make its own rows first, which doubles the time
+    return tuple(map(make._make, session.connection().execute(statement).all()))
 
 
 def load(session: Session, appliance_id: str, secrets: Secrets, cloud: str) -> Intent:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from appliance.engine import files
-from appliance.engine.garbage import uncollected
 from appliance.engine.parse import Parsed, Parser
 from appliance.engine.repairs import Repairs
 from appliance.engine.service import BaseService, Change, File, Host, Rendered, Service, Unit
@@ -27,6 +26,7 @@ from appliance.engine.steps import StepFailedError, Steps, describe
 from appliance.engine.store import DamagedError, Machine, Store
 from appliance.engine.undo import Undo
 from appliance.errors import DocumentError, ProbeError
+from appliance.garbage import uncollected
 from appliance.netfilter.ruleset import Ruleset, merge
 from appliance.schema.status import Attempt, Problem, Stage
 

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from appliance.engine.garbage import uncollected
 from appliance.errors import DocumentError
+from appliance.garbage import uncollected
 from appliance.schema.envelope import Document
 from appliance.schema.problems import explain
 from appliance.schema.types import Memo
