@@ -1,19 +1,11 @@
-"""Remember what each entry of a long list rendered to, so that a new document costs what changed in it."""
+"""Remember what each entry of a long list came to, so that a new document costs what changed in it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-
-class Entry(Protocol):
-    """A frozen model with an identity, e.g. a port forward."""
-
-    @property
-    def id(self) -> str: ...
-
-
-E = TypeVar("E", bound=Entry)
+E = TypeVar("E")
 R = TypeVar("R")
 
 
@@ -26,19 +18,18 @@ class EntryMemo(Generic[E, R]):
 
     def __init__(self, compute: Callable[[E], R]) -> None:
         self._compute = compute
-        self._known: dict[str, tuple[E, R]] = {}
+        #: by identity; holding the entry keeps its identity from being given to another object
+        self._known: dict[int, tuple[E, R]] = {}
 
     def map(self, entries: Sequence[E]) -> list[R]:
         """``[compute(entry) for entry in entries]``."""
         known, compute = self._known, self._compute
-        fresh: dict[str, tuple[E, R]] = {}
-        results: list[R] = []
-        for entry in entries:
-            identity = entry.id
-            pair = known.get(identity)
-            if pair is None or pair[0] is not entry:
-                pair = (entry, compute(entry))
-            fresh[identity] = pair
-            results.append(pair[1])
-        self._known = fresh
-        return results
+        pairs = [known.get(id(entry)) or (entry, compute(entry)) for entry in entries]
+        self._known = {id(pair[0]): pair for pair in pairs}
+        return [pair[1] for pair in pairs]
+
+
+def missing(before: Sequence[E], after: Sequence[E]) -> list[E]:
+    """The entries of ``before`` that are not, as the same object, in ``after``: removed, or changed."""
+    kept = set(map(id, after))
+    return [entry for entry in before if id(entry) not in kept]

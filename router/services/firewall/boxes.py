@@ -22,12 +22,13 @@ def disjoint(boxes: Sequence[Box]) -> list[Box]:
     result: list[Box] = []
     cluster: list[Box] = []
     end = -1
-    for box in sorted(set(boxes)):
-        if cluster and box[0][0] > end:
+    for box in sorted(boxes):
+        low, high = box[0]
+        if low > end and cluster:
             result.extend(_cut(cluster))
             cluster = []
         cluster.append(box)
-        end = max(end, box[0][1]) if len(cluster) > 1 else box[0][1]
+        end = max(end, high)
     if cluster:
         result.extend(_cut(cluster))
     return result

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 
 from appliance.netfilter.conntrack import Conntrack, Entry, Tuple
 from router.document import RouterState
+from router.memo import missing
 from router.services.firewall.model import EgressRule, Firewall, IngressRule
 from router.services.interfaces.model import Interface
 
@@ -22,9 +23,7 @@ Span = tuple[int, int]
 def cut(before: RouterState, after: RouterState) -> None:
     """Forget the connections that ``before`` let through and ``after`` does not. Raises OSError."""
     old, new = before.firewall or Firewall(), after.firewall or Firewall()
-    kept = {rule.id: rule for rule in new.ingress}
-    # most are the same object as in the document before, which spares comparing their fields
-    closed = [rule for rule in old.ingress if kept.get(rule.id) is not rule and kept.get(rule.id) != rule]
+    closed = missing(old.ingress, new.ingress)
     changed = [nic for nic in before.interfaces.of_role("guest") if _policy(old, nic.name) != _policy(new, nic.name)]
     if closed or changed:
         with Conntrack() as conntrack:

@@ -10,14 +10,17 @@ egress policy of its network. The chain ``forward`` then asks for the bits that 
 - guest to its own network through a public address (hairpin): destination NAT;
 - guest to another network: never directly; through a public address of it as any stranger: both bits.
 
-Ingress look-ups: single ports open to everyone are one hash look-up, the rest interval sets, so that the number
-of rules does not matter. Other services may accept their own public ports in the chain ``ingress_services``.
+Single ports open to everyone are one hash look-up, the rest are interval sets, so that the number of rules does not
+matter. An interval set is searched field by field, which costs the number of elements that match so far: the field
+that tells most elements apart stands first. Other services may accept their own public ports in the chain
+``ingress_services``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
 from appliance.netfilter.base import ADMISSION, FORWARD, INPUT
@@ -56,7 +59,7 @@ def ingress_parts(rule: IngressRule) -> IngressParts:
 
 @dataclass(frozen=True)
 class EgressParts:
-    """One egress rule: boxes of (sources, destinations), then ports or ICMP types and codes."""
+    """One egress rule: boxes of ports or of ICMP types and codes (neither: all protocols), destinations, sources."""
 
     group: tuple[str, str]
     boxes: tuple[Box, ...] = field(default=())
@@ -68,9 +71,9 @@ def egress_parts(rule: EgressRule) -> EgressParts:
     return EgressParts(
         (rule.interface, rule.protocol),
         tuple(
-            (source, destination, *service)
-            for source in _addresses(rule.sources)
+            (*service, destination, source)
             for destination in _addresses(rule.destinations)
+            for source in _addresses(rule.sources)
         ),
     )
 
@@ -101,8 +104,8 @@ def render(firewall: Firewall, interfaces: Interfaces, memos: Memos) -> Ruleset:
                 (200, f"{match} meta mark set meta mark | {ADMITTED:#x} return")
                 for match in (
                     "ip daddr . meta l4proto . th dport @ingress_ports",
-                    "ip daddr . meta l4proto . th dport . ip saddr @ingress_ranges",
-                    "ip daddr . icmp type . icmp code . ip saddr @ingress_icmp",
+                    "th dport . ip saddr . ip daddr . meta l4proto @ingress_ranges",
+                    "ip daddr . ip saddr . icmp type . icmp code @ingress_icmp",
                 )
             ),
             INPUT: (
@@ -132,27 +135,25 @@ def render(firewall: Firewall, interfaces: Interfaces, memos: Memos) -> Ruleset:
     )
 
 
-def _ingress_sets(parts: Iterable[IngressParts]) -> dict[str, Set]:
-    ports: dict[str, str] = {}
+def _ingress_sets(parts: Sequence[IngressParts]) -> dict[str, Set]:
+    ports = {part.element: "" for part in parts if part.element}
     groups: dict[tuple[str, str], list[Box]] = {}
     for part in parts:
-        if part.element:
-            ports[part.element] = ""
-        else:
+        if part.boxes:
             groups.setdefault(part.group, []).extend(part.boxes)
     ranges: dict[str, str] = {}
     icmp: dict[str, str] = {}
     for (address, protocol), boxes in groups.items():
         if protocol == "icmp":
             for types, codes, sources in disjoint(boxes):
-                icmp[f"{address} . {_range(types)} . {_range(codes)} . {_address_range(sources)}"] = ""
+                icmp[f"{address} . {_address_range(sources)} . {_range(types)} . {_range(codes)}"] = ""
         else:
             for service, sources in disjoint(boxes):
-                ranges[f"{address} . {protocol} . {_range(service)} . {_address_range(sources)}"] = ""
+                ranges[f"{_range(service)} . {_address_range(sources)} . {address} . {protocol}"] = ""
     return {
         "ingress_ports": Set("type ipv4_addr . inet_proto . inet_service;", ports),
-        "ingress_ranges": Set("type ipv4_addr . inet_proto . inet_service . ipv4_addr; flags interval;", ranges),
-        "ingress_icmp": Set("type ipv4_addr . icmp_type . icmp_code . ipv4_addr; flags interval;", icmp),
+        "ingress_ranges": Set("type inet_service . ipv4_addr . ipv4_addr . inet_proto; flags interval;", ranges),
+        "ingress_icmp": Set("type ipv4_addr . ipv4_addr . icmp_type . icmp_code; flags interval;", icmp),
     }
 
 
@@ -171,9 +172,9 @@ def _egress(firewall: Firewall, memos: Memos) -> Ruleset:
         hit = "return" if default.allow else f"{leave} return"
         chains[name] = ""
         rules[name] = (
-            (200, f"ip saddr . ip daddr @{everything} {hit}"),
-            (200, f"ip saddr . ip daddr . meta l4proto . th dport @{ports} {hit}"),
-            (200, f"ip saddr . ip daddr . icmp type . icmp code @{icmp} {hit}"),
+            (200, f"ip daddr . ip saddr @{everything} {hit}"),
+            (200, f"th dport . ip daddr . ip saddr . meta l4proto @{ports} {hit}"),
+            (200, f"ip daddr . ip saddr . icmp type . icmp code @{icmp} {hit}"),
             *(((210, leave),) if default.allow else ()),
         )
 
@@ -182,21 +183,21 @@ def _egress(firewall: Firewall, memos: Memos) -> Ruleset:
 
         sets[everything] = Set(
             "type ipv4_addr . ipv4_addr; flags interval;",
-            {f"{_address_range(source)} . {_address_range(target)}": "" for source, target in boxes("all")},
+            {f"{_address_range(target)} . {_address_range(source)}": "" for target, source in boxes("all")},
         )
         sets[ports] = Set(
-            "type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags interval;",
+            "type inet_service . ipv4_addr . ipv4_addr . inet_proto; flags interval;",
             {
-                f"{_address_range(source)} . {_address_range(target)} . {protocol} . {_range(service)}": ""
+                f"{_range(service)} . {_address_range(target)} . {_address_range(source)} . {protocol}": ""
                 for protocol in ("tcp", "udp")
-                for source, target, service in boxes(protocol)
+                for service, target, source in boxes(protocol)
             },
         )
         sets[icmp] = Set(
             "type ipv4_addr . ipv4_addr . icmp_type . icmp_code; flags interval;",
             {
-                f"{_address_range(source)} . {_address_range(target)} . {_range(types)} . {_range(codes)}": ""
-                for source, target, types, codes in boxes("icmp")
+                f"{_address_range(target)} . {_address_range(source)} . {_range(types)} . {_range(codes)}": ""
+                for types, codes, target, source in boxes("icmp")
             },
         )
     sets["egress_policies"] = Set(
@@ -228,11 +229,13 @@ def _one_or_any(number: int | None) -> Interval:
     return _ANY_ICMP if number is None else (number, number)
 
 
+@lru_cache(maxsize=4096)
 def _range(interval: Interval) -> str:
     low, high = interval
     return str(low) if low == high else f"{low}-{high}"
 
 
+@lru_cache(maxsize=4096)
 def _address_range(interval: Interval) -> str:
     low, high = interval
     return str(IPv4Address(low)) if low == high else f"{IPv4Address(low)}-{IPv4Address(high)}"

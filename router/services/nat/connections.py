@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 
 from appliance.netfilter.conntrack import Conntrack, Entry
 from router.document import RouterState
+from router.memo import missing
 from router.services.nat.model import Nat, PortForward, SourceNat, StaticNat
 
 _NUMBERS = {"tcp": 6, "udp": 17}
@@ -45,9 +46,8 @@ def cut(before: RouterState, after: RouterState) -> None:
 
 def _inward(before: Nat, after: Nat) -> Iterator[tuple[IPv4Address, Judge]]:
     """For each public address whose destination NAT lost something."""
-    kept = {forward.id: forward for forward in after.forwards}
     static_now = {one.address: one.guest for one in after.static}
-    lost = {forward.address for forward in before.forwards if _gone(forward, kept.get(forward.id))}
+    lost = {forward.address for forward in missing(before.forwards, after.forwards)}
     lost |= {one.address for one in before.static if static_now.get(one.address) != one.guest}
     for address in sorted(lost):
         forwards = [forward for forward in after.forwards if forward.address == address]
@@ -60,11 +60,6 @@ def _inward(before: Nat, after: Nat) -> Iterator[tuple[IPv4Address, Judge]]:
             return now != _target(entry, forwards, static)
 
         yield address, judge
-
-
-def _gone(forward: PortForward, now: PortForward | None) -> bool:
-    # most are the same object as in the document before, which spares comparing their fields
-    return now is not forward and now != forward
 
 
 def _target(entry: Entry, forwards: list[PortForward], static: IPv4Address | None) -> tuple[int, int] | None:

@@ -7,6 +7,8 @@ there, so that the reply comes back through the router; to another network it ap
 
 from __future__ import annotations
 
+from itertools import chain
+
 from appliance.netfilter.ruleset import Ruleset, Set
 from router.memo import EntryMemo
 from router.services.interfaces.model import Interfaces
@@ -16,8 +18,6 @@ from router.services.nat.model import Nat, PortForward
 Elements = tuple[tuple[str, str], ...]
 #: what a forward adds to ``nat_forwards`` and to ``nat_ranges``
 ForwardElements = tuple[Elements, Elements]
-
-_PORTS = "type ipv4_addr . inet_proto . inet_service"
 
 
 def forward_elements(forward: PortForward) -> ForwardElements:
@@ -31,19 +31,16 @@ def forward_elements(forward: PortForward) -> ForwardElements:
     if ports.first == ports.last:
         return ((f"{head}{ports.first}", f"{guest} . {guest_ports.first}"),), ()
     if ports == guest_ports:
-        return (), ((f"{head}{ports.first}-{ports.last}", guest),)
+        return (), ((f"{ports.first}-{ports.last} . {forward.address} . {forward.protocol}", guest),)
     shift = guest_ports.first - ports.first
     return tuple((f"{head}{port}", f"{guest} . {port + shift}") for port in range(ports.first, ports.last + 1)), ()
 
 
 def render(nat: Nat, interfaces: Interfaces, memo: EntryMemo[PortForward, ForwardElements]) -> Ruleset:
     """The contribution of the nat section; ``memo`` is one of ``forward_elements``."""
-    forwards: dict[str, str] = {}
-    ranges: dict[str, str] = {}
-    for single, ranged in memo.map(nat.forwards):
-        forwards.update(single)
-        if ranged:
-            ranges.update(ranged)
+    elements = memo.map(nat.forwards)
+    forwards = dict(chain.from_iterable(single for single, _ in elements))
+    ranges = dict(chain.from_iterable(ranged for _, ranged in elements))
     guests = interfaces.of_role("guest")
     sources = {one.interface: str(one.address) for one in nat.source}
     return Ruleset(
@@ -55,7 +52,7 @@ def render(nat: Nat, interfaces: Interfaces, memo: EntryMemo[PortForward, Forwar
         rules={
             "nat_prerouting": (
                 (200, "dnat ip to ip daddr . meta l4proto . th dport map @nat_forwards"),
-                (210, "dnat ip to ip daddr . meta l4proto . th dport map @nat_ranges"),
+                (210, "dnat ip to th dport . ip daddr . meta l4proto map @nat_ranges"),
                 (220, "dnat ip to ip daddr map @nat_static"),
             ),
             "nat_postrouting": (
@@ -73,8 +70,13 @@ def render(nat: Nat, interfaces: Interfaces, memo: EntryMemo[PortForward, Forwar
             ),
         },
         sets={
-            "nat_forwards": Set(f"{_PORTS} : ipv4_addr . inet_service;", forwards, is_map=True),
-            "nat_ranges": Set(f"{_PORTS} : ipv4_addr; flags interval;", ranges, is_map=True),
+            "nat_forwards": Set(
+                "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;", forwards, is_map=True
+            ),
+            # ports first: most elements differ in them, see firewall/render.py
+            "nat_ranges": Set(
+                "type inet_service . ipv4_addr . inet_proto : ipv4_addr; flags interval;", ranges, is_map=True
+            ),
             "nat_static": _addresses({str(one.address): str(one.guest) for one in nat.static}),
             "nat_static_sources": _addresses({str(one.guest): str(one.address) for one in nat.static}),
             "nat_sources": Set(

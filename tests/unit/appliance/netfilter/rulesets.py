@@ -27,7 +27,8 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
         sets["plain"] = Set(spec, dict.fromkeys(draw(addresses), ""))
     if draw(st.booleans()):
         spec = draw(st.sampled_from(["type ipv4_addr;", "type ipv4_addr; size 1000;"]))
-        sets["traffic"] = Set(spec, dict.fromkeys(draw(addresses), ""), counted=draw(st.booleans()))
+        counted = draw(st.booleans())
+        sets["traffic"] = Set(spec, dict.fromkeys(draw(addresses), ""), counted=counted)
     if draw(st.booleans()):
         values = st.sampled_from(["1", "2", "3"])
         sets["marks"] = Set("type ipv4_addr : mark;", {key: draw(values) for key in draw(addresses)}, is_map=True)

@@ -84,7 +84,7 @@ class Table:
         for text in body.split(", "):
             key, _, value = text.partition(" : ")
             key = re.sub(r" counter packets \d+ bytes \d+", "", key)
-            if key in self.elements[name] or value.startswith("jump ") and value[5:] not in self.chains:
+            if key in self.elements[name] or (value.startswith("jump ") and value[5:] not in self.chains):
                 raise RefusedError(text)
             self.elements[name][key] = value
 
