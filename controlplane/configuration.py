@@ -126,24 +126,12 @@ SETTINGS: tuple[Setting, ...] = (
         minimum=0,
     ),
     Setting(
-        "network.throttling.rate",
-        "Network",
-        "200",
-        "Integer",
-        "Mbit/s of a guest's network traffic when its offering sets none; 0 for no limit",
-        ("zone",),
-        minimum=0,
-    ),
-    Setting(
         "guest.domain.suffix",
         "Network",
         "cloud.internal",
         "String",
         "Network domain of networks that set none, where the zone and the account set none either",
         ("zone",),
-    ),
-    Setting(
-        "router.template.cpu", "Advanced", "1", "Integer", "Virtual CPUs of a virtual router", minimum=1, maximum=64
     ),
     Setting(
         "vm.password.length",
@@ -169,6 +157,14 @@ SETTINGS: tuple[Setting, ...] = (
         "false",
         "Boolean",
         "Users, not only administrators, may expunge and recover virtual machines",
+        ("account",),
+    ),
+    Setting(
+        "allow.user.view.destroyed.vm",
+        "Advanced",
+        "false",
+        "Boolean",
+        "Users, not only administrators, see destroyed virtual machines in lists",
         ("account",),
     ),
     Setting(

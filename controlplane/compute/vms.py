@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.errors import InUseError, ParameterError
-from controlplane.network import addressing, allocation
+from controlplane.network import addressing, allocation, tags
 from controlplane.store.models import (
     Account,
     FirewallRule,
@@ -19,7 +19,6 @@ from controlplane.store.models import (
     PortForwardingRule,
     PublicIp,
     ServiceOffering,
-    Tag,
     Template,
     Vm,
     Zone,
@@ -179,7 +178,7 @@ def expunge(session: Session, vm: Vm) -> list[str]:
     networks = [nic.network_id for nic in nics]
     for nic in nics:
         remove_nic(session, nic)
-    session.execute(delete(Tag).where(Tag.resource_type == "UserVm", Tag.resource_id == vm.id))
+    tags.forget(session, "UserVm", select(Vm.id).where(Vm.id == vm.id))
     vm.state, vm.removed = "Expunging", vm.removed or now()
     vm.password_id = vm.password = None
     session.flush()
@@ -193,6 +192,8 @@ def remove_nic(session: Session, nic: Nic) -> None:
     static = select(PublicIp.id).where(PublicIp.static_nat_nic_id == nic.id)
     # rules opened for a static NAT address would open the next guest's ports
     gone = or_(FirewallRule.port_forwarding_rule_id.in_(forwards), FirewallRule.public_ip_id.in_(static))
+    tags.forget(session, "FirewallRule", select(FirewallRule.id).where(gone))
+    tags.forget(session, "PortForwardingRule", forwards)
     session.execute(delete(FirewallRule).where(gone), execution_options={"synchronize_session": False})
     session.execute(delete(PortForwardingRule).where(PortForwardingRule.nic_id == nic.id))
     session.execute(update(PublicIp).where(PublicIp.static_nat_nic_id == nic.id).values(static_nat_nic_id=None))

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.errors import ParameterError
-from controlplane.network import allocation, services
+from controlplane.network import allocation, services, tags
 from controlplane.store.models import FirewallRule, Network, PortForwardingRule, PublicIp
 
 
@@ -82,7 +82,9 @@ def revoke_rules(session: Session, address: PublicIp) -> None:
 def remove_revoked(session: Session, address_id: str) -> None:
     """Delete an address's rules that were revoked and that the router no longer has."""
     for model in (FirewallRule, PortForwardingRule):
-        session.execute(delete(model).where(model.public_ip_id == address_id, model.state == "Revoke"))
+        revoked = (model.public_ip_id == address_id) & (model.state == "Revoke")
+        tags.forget(session, model.__name__, select(model.id).where(revoked))
+        session.execute(delete(model).where(revoked))
 
 
 def finish_release(session: Session, address_id: str) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.errors import InUseError, ParameterError
-from controlplane.network import addressing
+from controlplane.network import addressing, tags
 from controlplane.store.models import (
     Account,
     FirewallRule,
@@ -18,7 +18,6 @@ from controlplane.store.models import (
     PhysicalNetwork,
     PortForwardingRule,
     PublicIp,
-    Tag,
     Vm,
     Zone,
     now,
@@ -178,15 +177,12 @@ def finish_delete(session: Session, network_id: str) -> None:
     network = session.get(Network, network_id)
     if network is None or network.removed is not None:
         return
-    addresses = select(PublicIp.id).where(PublicIp.network_id == network_id)
+    tags.forget(session, "Network", select(Network.id).where(Network.id == network_id))
+    tags.forget(session, "PublicIpAddress", select(PublicIp.id).where(PublicIp.network_id == network_id))
     for model in (FirewallRule, PortForwardingRule):
+        tags.forget(session, model.__name__, select(model.id).where(model.network_id == network_id))
         session.execute(delete(model).where(model.network_id == network_id))
-    session.execute(
-        delete(Tag).where(Tag.resource_type == "PublicIpAddress", Tag.resource_id.in_(addresses)),
-        execution_options={"synchronize_session": False},
-    )
     session.execute(delete(PublicIp).where(PublicIp.network_id == network_id))
-    session.execute(delete(Tag).where(Tag.resource_type == "Network", Tag.resource_id == network_id))
     network.state, network.removed = "Destroy", now()
     session.flush()
 

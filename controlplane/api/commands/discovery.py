@@ -176,5 +176,7 @@ def list_capabilities(call: Call, params: Nothing) -> CapabilityResponse:
         cloudstackversion=API_VERSION,
         apilimitinterval=settings.get_int(session, "api.throttling.interval") if throttled else None,
         apilimitmax=settings.get_int(session, "api.throttling.max") if throttled else None,
+        allowuserviewdestroyedvm=settings.get_bool(session, "allow.user.view.destroyed.vm", account=call.account.id),
+        allowuserexpungerecovervm=settings.get_bool(session, "allow.user.expunge.recover.vm", account=call.account.id),
         defaultuipagesize=min(20, settings.get_int(session, "default.page.size")),
     )

@@ -76,6 +76,8 @@ def list_virtual_machines(call: Call, params: ListVirtualMachines) -> tuple[int,
         statement = statement.where(
             Vm.state.not_in(("Destroyed", "Expunging")) if present else func.lower(Vm.state) == params.state.lower()
         )
+    if not _sees_destroyed(call):
+        statement = statement.where(Vm.state != "Destroyed")
     if params.networkid is not None:
         statement = statement.where(Vm.id.in_(select(Nic.vm_id).where(Nic.network_id == params.networkid)))
     if params.ipaddress is not None:
@@ -104,6 +106,12 @@ def list_virtual_machines(call: Call, params: ListVirtualMachines) -> tuple[int,
         return show_vms(call.session, rows, for_root=call.is_root, with_user_data=params.userdata)
 
     return listing.fetch(call, statement, params, show)
+
+
+def _sees_destroyed(call: Call) -> bool:
+    return call.account.type in ADMINS or call.configuration.get_bool(
+        call.session, "allow.user.view.destroyed.vm", account=call.account.id
+    )
 
 
 class StopVirtualMachine(VmId):

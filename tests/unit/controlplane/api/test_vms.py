@@ -206,6 +206,18 @@ def test_destroying_recovering_and_expunging(tenant: Tenant) -> None:
     assert "due to incorrect long value format, or entity does not exist" in error["errortext"]
 
 
+def test_users_do_not_see_what_they_destroyed_unless_allowed(
+    tenant: Tenant, bob: Tenant, acting: ActingRuntime
+) -> None:
+    vm = bob.vm()
+    bob.run("destroyVirtualMachine", id=vm["id"])
+    assert bob.call("listVirtualMachines") == {}
+    assert tenant.call("listVirtualMachines", id=vm["id"])["count"] == 1
+    with acting.database.transaction() as session:
+        acting.configuration.set(session, "allow.user.view.destroyed.vm", "true")
+    assert bob.call("listVirtualMachines")["count"] == 1
+
+
 def test_users_may_not_expunge_unless_allowed(tenant: Tenant, bob: Tenant, acting: ActingRuntime) -> None:
     vm = bob.vm()
     assert bob.call.error("destroyVirtualMachine", id=vm["id"], expunge=True)["errorcode"] == 531
