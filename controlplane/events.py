@@ -16,6 +16,7 @@ SYSTEM_EVENTS = {
     "ROUTER.HEALTH.CHECKS": "a router's probes began to fail, or pass again",
     "ROUTER.REPAIR": "a router found something changed behind its back and repaired it",
     "ROUTER.ALERT": "a router cannot be reached, or answers again",
+    "ROUTER.CREATE": "a network got its router",
     "NETWORK.GC": "a network without guests was shut down",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -18,6 +19,8 @@ from controlplane.hypervisors.base import Hypervisor
 from controlplane.secrets import Secrets
 from controlplane.store.database import Database
 from controlplane.store.models import Account, Domain, Entity, Network, Nic, Template, User, VlanIpRange, Vm
+
+log = logging.getLogger("gatehouse.api")
 
 E = TypeVar("E", bound=Entity)
 
@@ -89,9 +92,16 @@ class Call:
         self._after.append(function)
 
     def run_after_commit(self) -> None:
-        """For the server: the transaction has been committed."""
+        """For the server: the transaction has been committed.
+
+        What fails here is logged, not answered: the rows are there, and whoever follows them (the reconciler, pending
+        jobs on the next start) catches up.
+        """
         for function in self._after:
-            function()
+            try:
+                function()
+            except Exception:
+                log.exception("%s is committed, but what follows it failed", self.command.name)
 
     def event(
         self,
