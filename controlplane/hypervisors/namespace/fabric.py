@@ -13,7 +13,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -192,6 +192,10 @@ class Fabric:
         if segment.name == CONTROL:
             with accepting(errno.EEXIST):
                 self._netlink.addr("add", index=index, address=CONTROL_ADDRESS, prefixlen=CONTROL_PREFIX)
+            # an appliance that boots is asked for its address ten times a second, not once (arp(7)): otherwise the
+            # control plane notices up to a second late that it is there
+            with suppress(OSError):  # only speed is lost where /proc/sys is read-only
+                Path(f"/proc/sys/net/ipv4/neigh/{name}/retrans_time_ms").write_text("100")
 
     def _remove(self, name: str) -> None:
         index = self._find(bridge_name(name))
