@@ -7,6 +7,7 @@ runs ours by name; its id is the job's, so that starting twice is the same as st
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,8 @@ class Workflows:
 
         flow = Flow(self.core, self.reconciler, self.locks, job_id, run_step)
         flow.step("begin", _begin)
+        log.info("job %s: %s %s", job_id, name, arguments)
+        begun = time.monotonic()
         failure = None
         try:
             WORKFLOWS[name](flow, **arguments)
@@ -115,6 +118,8 @@ class Workflows:
             log.exception("workflow %s of job %s", name, job_id)
             failure = {"text": f"internal error: {error}; try again", "code": ApiError.code, "cs_code": 9999}
         flow.step("end", _end, failure)
+        outcome = f"failed: {failure['text']}" if failure else "done"
+        log.info("job %s: %s %s after %.2f s", job_id, name, outcome, time.monotonic() - begun)
 
 
 def _begin(flow: Flow) -> None:

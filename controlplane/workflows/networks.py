@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from sqlalchemy import select, update
@@ -16,6 +17,8 @@ from controlplane.network import networks as rows
 from controlplane.reconciler import WaitError
 from controlplane.store.models import Appliance, AsyncJob, Network, now
 from controlplane.workflows.flow import Flow
+
+log = logging.getLogger(__name__)
 
 #: seconds for a router to boot and take its first document, an emulated machine included
 PATIENCE = 300.0
@@ -123,9 +126,12 @@ def boot(
     ids: frozenset[str] = frozenset(),
 ) -> None:
     """Start a router's machine and wait until it has ``generation``; it is Running then."""
+    begun = time.monotonic()
     routers.start(flow.core.hypervisor, flow.core.authority, machine)
-    left = max(0.0, deadline - time.monotonic())
-    flow.reconciler.wait(router_id, generation, timeout=left, ids=ids, progress=flow.progress)
+    started = time.monotonic()
+    flow.reconciler.wait(router_id, generation, timeout=max(0.0, deadline - started), ids=ids, progress=flow.progress)
+    ready = time.monotonic()
+    log.info("router %s: started in %.2f s, in service %.2f s later", machine.name, started - begun, ready - started)
     with flow.core.database.transaction() as session:
         router = session.get_one(Appliance, router_id)
         if router.removed is None:
