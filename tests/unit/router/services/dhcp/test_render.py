@@ -89,7 +89,7 @@ def test_unit_and_rules() -> None:
     rendered = render(RouterState.model_validate(small_state()), SETTINGS)
     (unit,) = rendered.units
     assert unit.argv == ("/usr/sbin/dnsmasq", "--keep-in-foreground", "--conf-file=/c/dhcp/dnsmasq.conf")
-    assert (unit.user, unit.capabilities) == ("dnsmasq", {"net_admin", "net_raw", "net_bind_service"})
+    assert (unit.user, set(unit.capabilities)) == ("dnsmasq", {"net_admin", "net_raw", "net_bind_service"})
     assert unit.writable == (Path("/r/dhcp"),)
     assert rendered.ruleset.rules == {
         "input": (

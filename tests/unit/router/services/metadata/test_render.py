@@ -45,7 +45,7 @@ def test_unit_and_rules() -> None:
     rendered = render(RouterState.model_validate(small_state()), SETTINGS)
     (unit,) = rendered.units
     assert unit.argv == (sys.executable, "-m", "router.services.metadata.server", "/c/metadata/server.json")
-    assert (unit.user, unit.capabilities) == ("www-data", {"net_bind_service"})
+    assert (unit.user, set(unit.capabilities)) == ("www-data", {"net_bind_service"})
     assert rendered.ruleset.rules == {
         "input": ((300, 'iifname "eth0" ip daddr { 10.1.1.1, 169.254.169.254 } tcp dport 80 accept'),)
     }
