@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -81,6 +82,18 @@ def test_dhclient(network: Network) -> None:
     lease = options_by_dhclient(network.guest(1))
     for line in ("fixed-address 10.1.1.11;", f"option routers {GATEWAY};", f'option domain-name "{DOMAIN}";'):
         assert line in lease
+
+
+def test_systemd_networkd(network: Network) -> None:
+    guest = network.guest(1)
+    guest.write("/etc/systemd/network/10-eth0.network", "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n")
+    state = "/run/systemd/netif"
+    guest.run(["sh", "-c", f"mkdir -p {state}/links {state}/leases {state}/lldp && chown -R systemd-network {state}"])
+    # it needs no systemd as first process; without its message bus it only complains
+    guest.popen(["/usr/lib/systemd/systemd-networkd"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    lease = wait_for(lambda: guest.run(["sh", "-c", f"cat {state}/leases/*"], check=False).stdout, 10, "a lease")
+    assert {"ADDRESS=10.1.1.11", f"ROUTER={GATEWAY}", f"DNS={GATEWAY}", f"DOMAINNAME={DOMAIN}"} <= {*lease.splitlines()}
+    wait_for(lambda: guest.ping(GATEWAY), 5, "the router")
 
 
 def test_stranger_gets_no_answer_at_all(lab: Lab, network: Network) -> None:
