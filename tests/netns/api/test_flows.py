@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import copy
+import hashlib
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -121,6 +125,22 @@ def test_a_new_password_waits_for_the_guest(cloud: Cloud, site: Site) -> None:
 def test_user_data_changes_live(cloud: Cloud, site: Site) -> None:
     site.api.updateVirtualMachine(id=site.web["id"], userdata="bmV3")
     assert cloud.fetch(site.web["id"], "http://10.1.1.1/latest/user-data") == "new"
+
+
+def test_a_megabyte_of_user_data(cloud: Cloud, site: Site) -> None:
+    raw = secrets.token_bytes(1024 * 1024)
+    text = base64.b64encode(raw).decode()
+    # an address would be too long for it
+    poster = copy.copy(site.api)
+    poster.method = "post"
+    assert _refused(lambda: poster.updateVirtualMachine(id=site.web["id"], userdata=text)) == 431
+    site.api.updateConfiguration(name="vm.userdata.max.length", value=str(len(raw)))
+    poster.updateVirtualMachine(id=site.web["id"], userdata=text)
+    fetched = cloud.run(
+        site.web["id"], ["sh", "-c", "curl -s http://10.1.1.1/latest/user-data | sha256sum"]
+    ).stdout.split()
+    assert fetched[0] == hashlib.sha256(raw).hexdigest()
+    site.api.updateVirtualMachine(id=site.web["id"], userdata="bmV3")
 
 
 def test_overlapping_rules_asked_for_at_once(cloud: Cloud, site: Site) -> None:
