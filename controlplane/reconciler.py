@@ -103,6 +103,11 @@ class Reconciler:
         for entry in self._entries.values():
             entry.remote.client.close()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stopping.is_set()
+
     def wake(self, appliance_id: str) -> None:
         """Look at this appliance's desired generation now. From any thread, after the commit."""
         with self._changed:

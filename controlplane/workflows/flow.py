@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from appliance.errors import GatehouseError
-from controlplane.core import Core
+from controlplane.core import Core, Stopping
 from controlplane.errors import ApiError
 from controlplane.reconciler import Reconciler
 from controlplane.store.models import AsyncJob
@@ -50,8 +50,11 @@ class Flow:
     run_step: StepRunner
 
     def step(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
-        """Run ``function(flow, *arguments)`` as a step; its result must be JSON. Raises ApiError for what it raises."""
-        answer = self.run_step(name, lambda: _caught(function, self, *arguments))
+        """Run ``function(flow, *arguments)`` as a step; its result must be JSON. Raises ApiError for what it raises.
+
+        Raises Stopping when the control plane is being stopped: the step is then run again at the next start.
+        """
+        answer = self.run_step(name, lambda: _caught(self, function, *arguments))
         if "failed" in answer:
             raise ApiError(answer["failed"], code=answer["code"], cs_code=answer["cs_code"])
         result: T = answer["result"]
@@ -67,15 +70,24 @@ class Flow:
                 job.progress = text
 
 
-def _caught(function: Callable[..., Json], *arguments: Any) -> dict[str, Json]:
+def _caught(flow: Flow, function: Callable[..., Json], *arguments: Any) -> dict[str, Json]:
     # errors become values: what is recorded is then JSON, and the same when it is read back after a crash
+    if flow.reconciler.stopping:
+        raise Stopping
     try:
-        return {"result": function(*arguments)}
-    except ApiError as error:
-        return {"failed": error.text, "code": error.code, "cs_code": error.cs_code}
-    except GatehouseError as error:
-        return {"failed": str(error), "code": ApiError.code, "cs_code": ApiError.cs_code}
+        return {"result": function(flow, *arguments)}
     except Exception as error:
-        log.exception("a workflow step failed unexpectedly")
-        text = f"internal error: {error}; the log of the control plane has more"
-        return {"failed": text, "code": ApiError.code, "cs_code": 9999}
+        if flow.reconciler.stopping:
+            # the hypervisor and the tables are being closed: that says nothing about the work itself
+            raise Stopping from error
+        return _failure(error)
+
+
+def _failure(error: Exception) -> dict[str, Json]:
+    if isinstance(error, ApiError):
+        return {"failed": error.text, "code": error.code, "cs_code": error.cs_code}
+    if isinstance(error, GatehouseError):
+        return {"failed": str(error), "code": ApiError.code, "cs_code": ApiError.cs_code}
+    log.error("a workflow step failed unexpectedly", exc_info=error)
+    text = f"internal error: {error}; the log of the control plane has more"
+    return {"failed": text, "code": ApiError.code, "cs_code": 9999}

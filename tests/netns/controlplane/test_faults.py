@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -66,10 +68,6 @@ def test_a_router_that_was_killed_comes_back_by_itself(cloud: Cloud, network: An
     # its first process: everything in it goes at once
     process = cloud.instances._records.process(router)
     assert process is not None
-    cloud.run(router, ["true"])
-    import os
-    import signal
-
     os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: serves(cloud, network), 30, "the page again")
 
@@ -111,12 +109,13 @@ def test_twenty_guests_at_once(cloud: Cloud, network: Answer) -> None:
     wait_for(lambda: serves(cloud, network), 5, "the page")
 
 
-def test_killed_in_the_middle_of_fifty_jobs(cloud: Cloud, network: Answer) -> None:
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_ended_in_the_middle_of_fifty_jobs(cloud: Cloud, network: Answer, how: str) -> None:
     sender, placement = cloud.sender, cloud.placement(cloud.admin)
     zone, offering = network["zoneid"], network["networkofferingid"]
     others = [
         cloud.admin.createNetwork(
-            name=f"n{number}", displaytext="n", zoneid=zone, networkofferingid=offering, gateway="10.1.1.1",
+            name=f"{how}{number}", displaytext="n", zoneid=zone, networkofferingid=offering, gateway="10.1.1.1",
             netmask="255.255.255.0",
         )["network"]
         for number in range(3)
@@ -127,9 +126,9 @@ def test_killed_in_the_middle_of_fifty_jobs(cloud: Cloud, network: Answer) -> No
         try:
             if number % 5 == 0:
                 target = [network, *others][number // 5 % 4]
-                answer = sender.deployVirtualMachine(name=f"crash{number}", networkids=target["id"], **placement)
+                answer = sender.deployVirtualMachine(name=f"{how}{number}", networkids=target["id"], **placement)
             else:
-                port = 20000 + number
+                port = (20000 if how == "kill" else 30000) + number
                 answer = sender.createFirewallRule(ipaddressid=public, protocol="tcp", startport=port, endport=port)
         except (CloudStackApiException, OSError):
             return None  # the control plane was gone already
@@ -139,11 +138,11 @@ def test_killed_in_the_middle_of_fifty_jobs(cloud: Cloud, network: Answer) -> No
     with ThreadPoolExecutor(16) as pool:
         futures = [pool.submit(submit, number) for number in range(50)]
         wait_for(lambda: sum(future.done() for future in futures) >= 30, 30, "some jobs")
-        cloud.kill()
+        cloud.kill() if how == "kill" else cloud.stop()
         submitted = [job for future in futures if (job := future.result()) is not None]
     pending = cloud.rows("SELECT count(*) FROM async_job WHERE status = 0")[0][0]
-    print(f"{len(submitted)} jobs were accepted, {pending} were pending when it was killed")
-    assert pending > 0, "the kill came too late to test anything"
+    print(f"{len(submitted)} jobs were accepted, {pending} were pending at its end")
+    assert pending > 0, "its end came too late to test anything"
     assert serves(cloud, network)
     cloud.start()
     wait_for(lambda: set(cloud.jobs(submitted).values()) <= {1, 2}, 120, "every job to end", interval=0.5)
@@ -155,7 +154,7 @@ def test_killed_in_the_middle_of_fifty_jobs(cloud: Cloud, network: Answer) -> No
     ]
     assert failed == [], failed
     assert serves(cloud, network)
-    guests = cloud.rows("SELECT id, state FROM vm WHERE name LIKE 'crash%' AND removed IS NULL")
+    guests = cloud.rows(f"SELECT id, state FROM vm WHERE name LIKE '{how}%' AND removed IS NULL")
     assert {state for _, state in guests} == {"Running"}
     leased = [cloud.address(id, 60) for id, _ in guests]
     assert all(leased)

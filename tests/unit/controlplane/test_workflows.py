@@ -10,15 +10,17 @@ import pytest
 from sqlalchemy import select
 
 from appliance.schema.status import Problem
+from controlplane.core import Stopping
 from controlplane.desired import desire
 from controlplane.errors import ApiError
 from controlplane.housekeeping import Housekeeping
 from controlplane.hypervisors.base import HypervisorError
 from controlplane.network import networks as network_rows
+from controlplane.reconciler import Reconciler
 from controlplane.store.models import Appliance, AsyncJob, Network, Nic, PublicIp, Vm
 from controlplane.workflows import networks, routers, vms
 from controlplane.workflows.flow import Flow, Locks
-from tests.unit.controlplane.fleet import FakeAgent, Fleet
+from tests.unit.controlplane.fleet import PACE, FakeAgent, Fleet
 from tests.wait import wait_for
 
 
@@ -134,6 +136,27 @@ def test_a_deployment_goes_on_after_a_crash_in_any_step(
     assert fleet.read(Vm, vm_id).state == "Running"
     with fleet.database.reading() as session:
         assert len(session.scalars(select(PublicIp).where(PublicIp.network_id == network_id)).all()) == 1
+
+
+def test_stopping_the_control_plane_fails_no_deployment(fleet: Fleet, flow: Flow, recorder: Recorder) -> None:
+    vm_id, network_id = new_vm(fleet)
+
+    def closed(instance_id: str) -> None:
+        fleet.reconciler.stop()
+        raise HypervisorError("the hypervisor is not open")
+
+    fleet.hypervisor.fail = closed
+    with pytest.raises(Stopping):
+        vms.deploy_vm(flow, vm_id)
+    assert [name for name, _ in recorder.ended] == ["look"]
+    # the next process
+    fleet.hypervisor.fail = lambda instance_id: None
+    fleet.reconciler = Reconciler(fleet.core, PACE)
+    fleet.reconciler.start()
+    recorder.again()
+    vms.deploy_vm(Flow(fleet.core, fleet.reconciler, Locks(), None, recorder.run_step), vm_id)
+    assert fleet.read(Vm, vm_id).state == "Running"
+    assert fleet.read(Network, network_id).state == "Implemented"
 
 
 def test_a_guest_that_does_not_start_gives_its_address_back(fleet: Fleet, flow: Flow) -> None:
