@@ -90,6 +90,8 @@ class Engine:
         self._damaged = False
         #: the kernel's ruleset generation after our last change of it
         self._netfilter = -1
+        #: the ruleset was loaded or compared by this agent; one of another version may render a document otherwise
+        self._known = False
         self._signatures: dict[Path, files.Signature] = {}
         #: by what was repaired of late: (time from which it may be again, pause in seconds)
         self._pauses: dict[str, tuple[float, float]] = {}
@@ -252,15 +254,17 @@ class Engine:
     def _netfilter_drift(self) -> str | None:
         try:
             now = self.host.netfilter.generation()
-            if now == self._netfilter:
+            if now == self._netfilter and self._known:
                 return None
             if self.host.netfilter.matches(self.applied.ruleset):
                 # someone changed a table of their own
-                self._netfilter = now
+                self._netfilter, self._known = now, True
                 self._record()
                 return None
         except Exception as error:
             return f"the ruleset cannot be read: {describe(error)}"
+        if now == self._netfilter:
+            return "the ruleset is not what this version of the agent makes of the document"
         return "the ruleset was changed by someone else"
 
     def _drift(self, service: Service) -> list[str | None]:
@@ -395,7 +399,7 @@ class Engine:
 
     def _load(self, before: Ruleset | None, after: Ruleset) -> None:
         self.host.netfilter.apply(before, after)
-        self._netfilter = self.host.netfilter.generation()
+        self._netfilter, self._known = self.host.netfilter.generation(), True
 
     def _unload(self, generation: int, after: Ruleset, before: Ruleset) -> None:
         """Load ``before`` again unless the kernel still is at ``generation``, that is, nothing was done."""
@@ -404,8 +408,9 @@ class Engine:
             self._load(after if now == self._netfilter else None, before)
 
     def _loaded(self) -> Ruleset | None:
-        """The ruleset in the kernel; None when someone else changed it and it must be replaced as a whole."""
-        return self.applied.ruleset if self.host.netfilter.generation() == self._netfilter else None
+        """The ruleset in the kernel; None when that is not sure and it must be replaced as a whole."""
+        same = self._known and self.host.netfilter.generation() == self._netfilter
+        return self.applied.ruleset if same else None
 
     def _settle(self, applied: Applied) -> None:
         """The machine matches ``applied``, which is the last-good state."""

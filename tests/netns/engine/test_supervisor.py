@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,10 @@ def status(pid: int, name: str) -> str:
         if key == name:
             return value.strip()
     raise KeyError(name)
+
+
+def is_sleep(pid: int) -> bool:
+    return status(pid, "Name") == "sleep"
 
 
 def test_a_killed_unit_is_back_at_once_and_the_reason_is_told(box: Box) -> None:
@@ -125,9 +131,9 @@ def test_a_missing_program_is_an_error_or_shows_in_the_log(box: Box) -> None:
 def test_a_unit_that_keeps_ending_is_started_at_growing_distances(box: Box) -> None:
     supervisor = box.supervisor()
     supervisor.start(Unit("brief", ("/bin/sh", "-c", "date +%s.%N")))
-    lines = wait_for(lambda: len(found := supervisor.log_tail("brief").split()) >= 5 and found, 10)
-    times = [float(line) for line in lines]
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    wait_for(lambda: len(supervisor.log_tail("brief").split()) >= 5, 10)
+    times = [float(line) for line in supervisor.log_tail("brief").split()]
+    gaps = [after - before for before, after in pairwise(times)]
     assert gaps[3] > 2 * gaps[0]
     assert gaps[3] > 0.7
 
@@ -141,7 +147,7 @@ def test_units_have_only_what_they_need(box: Box) -> None:
     for name, (uid, capabilities) in wanted.items():
         pid = supervisor.pid(name)
         assert pid is not None
-        wait_for(lambda pid=pid: status(pid, "Name") == "sleep", 5, f"{name} to be itself")
+        wait_for(partial(is_sleep, pid), 5, f"{name} to be itself")
         assert int(status(pid, "Uid").split()[1]) == uid
         for kind in ("CapBnd", "CapEff", "CapPrm"):
             assert int(status(pid, kind), 16) == capabilities, (name, kind)
@@ -149,8 +155,14 @@ def test_units_have_only_what_they_need(box: Box) -> None:
         if uid:
             assert status(pid, "Groups") in ("", "65534")
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        assert {entry.partition(b"=")[0] for entry in environment} <= {b"PATH", b"LANG", b"GATEHOUSE_UNIT", b""}
-        descriptors = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        assert {entry.partition(b"=")[0] for entry in environment} <= {
+            b"PATH",
+            b"LANG",
+            b"PYTHONPATH",
+            b"GATEHOUSE_UNIT",
+            b"",
+        }
+        descriptors = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
         assert descriptors == {"/dev/null", str(box.settings.log_dir / f"{name}.log")}
 
 
