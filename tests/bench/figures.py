@@ -5,7 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+Sample = TypeVar("Sample")
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,9 @@ class Figure:
         return {**asdict(self), "value": self.value, "ratio": self.ratio, "verdict": self.verdict}
 
 
-def interleaved(rounds: int, **measures: Callable[[], float]) -> dict[str, list[float]]:
+def interleaved(rounds: int, **measures: Callable[[], Sample]) -> dict[str, list[Sample]]:
     """Take each measure once a round, so that whatever else the machine does falls on all of them alike."""
-    samples: dict[str, list[float]] = {name: [] for name in measures}
+    samples: dict[str, list[Sample]] = {name: [] for name in measures}
     for number in range(rounds):
         # the other way round every second time: whoever is second finds the caches as the first left them
         for name in list(measures) if number % 2 == 0 else list(reversed(measures)):
