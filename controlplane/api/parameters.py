@@ -136,7 +136,8 @@ def _text(parameter: Parameter, text: str) -> str:
 def _boolean(parameter: Parameter, text: str) -> bool:
     if text.lower() in ("true", "1"):
         return True
-    if text.lower() in ("false", "0"):
+    # clients in Python send their None for what was left to its default
+    if text.lower() in ("false", "0", "none"):
         return False
     _refuse(parameter, "must be true or false")
 

@@ -35,8 +35,11 @@ class Database:
 
     @classmethod
     def in_directory(cls, data_dir: Path) -> Database:
-        """The embedded default: ``gatehouse.db`` in the data directory."""
-        return cls(URL.create("sqlite", database=str(data_dir / "gatehouse.db")))
+        """The embedded default: ``gatehouse.db`` in the data directory, for its owner's eyes only."""
+        path = data_dir / "gatehouse.db"
+        # SQLite gives its journals the mode that the database has
+        path.touch(mode=0o600)
+        return cls(URL.create("sqlite", database=str(path)))
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

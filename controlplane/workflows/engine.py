@@ -62,6 +62,7 @@ class Workflows:
 
     def open(self) -> None:
         """Start, and take up again what a crash interrupted and what was committed but never started."""
+        self._path.touch(mode=0o600)
         config: DBOSConfig = {
             "name": "gatehouse",
             "system_database_url": URL.create("sqlite", database=str(self._path)).render_as_string(),
