@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 FIRST_MAC = 0x02_01_00_00_00_00
-#: seconds before a packet is sent again, doubled each time
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0
+#: seconds before a packet is sent again, doubled each time and a quarter more or less. Real clients wait for 4 seconds
+#: and longer; so long pauses would measure themselves, for most packets of a storm find the server's socket full.
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 0.4
 _ETH_P_IP = 0x0800
 _SO_RCVBUFFORCE = 33  # <asm-generic/socket.h>
 _MAGIC = b"\x63\x82\x53\x63"
@@ -105,7 +106,7 @@ def storm(interface: str, count: int, first_mac: int = FIRST_MAC, deadline: floa
             except (BlockingIOError, OSError):
                 break  # the interface's queue is full: read, then go on
             sent += 1
-            client.due = now + client.pause * random.uniform(0.9, 1.1)
+            client.due = now + client.pause * random.uniform(0.75, 1.25)
             client.pause = min(LONGEST_PAUSE, 2 * client.pause)
         poll.poll(10)
         while True:
