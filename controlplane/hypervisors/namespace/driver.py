@@ -6,7 +6,6 @@ that starts again, or a second process that only looks, sees the same as the one
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -15,9 +14,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -46,6 +47,8 @@ CONSOLE_LOG = "console.log"
 CONSOLE_LOG_LIMIT = 4 << 20
 #: seconds between asking an instance to stop and making it
 GRACE = 3.0
+#: seconds until what an owner that died had begun must have ended: its forks, and its launches
+CLAIM_PATIENCE, LAUNCH_PATIENCE = 1.0, 15.0
 
 
 class NamespaceHypervisor:
@@ -80,6 +83,7 @@ class NamespaceHypervisor:
         self._records.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._owner = self._claim()
         try:
+            self._wait_for_launches()
             self._fabric.open()
             self._records.sweep()
             self._adopt()
@@ -104,15 +108,25 @@ class NamespaceHypervisor:
         self.close()
 
     def _claim(self) -> IO[bytes]:
-        file = (self.directory / "lock").open("wb")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            if error.errno == errno.EWOULDBLOCK:
-                raise HypervisorError(f"{self.directory} is in use by another control plane; stop that first") from None
-            raise
-        return file
+        # a child of an owner that was killed has the lock too, until it executes its program
+        return _lock(
+            self.directory / "lock",
+            CLAIM_PATIENCE,
+            f"{self.directory} is in use by another control plane; stop that first",
+        )
+
+    @contextmanager
+    def _fence(self) -> Iterator[int]:
+        """A descriptor for one launch, with a shared lock as long as any process of the launch has it open."""
+        with (self.directory / "launches").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield file.fileno()
+
+    def _wait_for_launches(self) -> None:
+        """Wait until launches that an earlier owner began have ended, one way or the other."""
+        path = self.directory / "launches"
+        problem = f"instances that an earlier control plane began to start do not end; end what has {path} open"
+        _lock(path, LAUNCH_PATIENCE, problem).close()
 
     def _adopt(self) -> None:
         expected = set()
@@ -199,7 +213,8 @@ class NamespaceHypervisor:
                 cgroups=self._cgroups.prepare(record.id, record.memory_mb),
             )
             try:
-                self._launch(record, launch)
+                with self._fence() as fence:
+                    self._launch(record, replace(launch, fence=fence))
             except BaseException:
                 self._kill(record.id, 0)
                 self._clear(record.id)
@@ -212,6 +227,7 @@ class NamespaceHypervisor:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            pass_fds=(launch.fence,) if launch.fence is not None else (),
         )
         with launcher:
             assert launcher.stdin and launcher.stdout
@@ -371,6 +387,22 @@ class NamespaceHypervisor:
             # writers append, so after this they go on at the new end
             if path.stat().st_size > CONSOLE_LOG_LIMIT:
                 os.truncate(path, 0)
+
+
+def _lock(path: Path, patience: float, problem: str) -> IO[bytes]:
+    """The file, locked for this process alone (flock(2)). Raises HypervisorError after ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    file = path.open("wb")
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                file.close()
+                raise HypervisorError(problem) from None
+            time.sleep(0.02)
+        else:
+            return file
 
 
 def _python_variables() -> list[tuple[str, str]]:

@@ -66,6 +66,8 @@ class Launch:
     log: str
     #: cgroup.procs files to enter
     cgroups: tuple[str, ...] = ()
+    #: a descriptor that is open until the instance's init is executed or given up: a lock that says so
+    fence: int | None = None
 
     def encode(self) -> str:
         return json.dumps(asdict(self))
@@ -78,7 +80,13 @@ class Launch:
 
 
 def main() -> int:
-    launch = Launch.decode(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:
+        # the hypervisor died before it had said what to launch
+        return 1
+    launch = Launch.decode(line)
+    if launch.fence is not None:
+        os.set_inheritable(launch.fence, False)
     for path in launch.cgroups:
         Path(path).write_text(str(os.getpid()))
     syscalls.unshare(NAMESPACES)
@@ -93,7 +101,11 @@ def main() -> int:
     if process is None:
         return 1
     write_atomically(Path(launch.process_file), json.dumps(asdict(process)))
-    print(pid, flush=True)
+    try:
+        print(pid, flush=True)
+    except BrokenPipeError:
+        # the hypervisor has died: so does the instance
+        return 1
     os.write(record, b"1")
     return 0
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -52,6 +52,12 @@ def ports(directory: Path) -> set[str]:
     return {link["ifname"] for link in json.loads(listed) if link["ifname"].startswith("gh")}
 
 
+def inits(directory: Path) -> set[str]:
+    """Instances that have an init."""
+    links = (Path(f"/proc/{pid}/fd/1").readlink() for pid in namespaces_of(directory))
+    return {link.parent.name for link in links}
+
+
 def guest(number: int) -> GuestSpec:
     return GuestSpec(f"g-{number}", f"g-{number}", (Nic(f"02:00:00:00:00:{number:02x}", "guest-1"),), "bare")
 
@@ -86,20 +92,19 @@ def test_killed_at_any_moment_of_starting_leaves_nothing_half_made(directory: Pa
             assert lines.readline().strip() == "open"
             time.sleep(moments.uniform(0, 0.6))
         hypervisor = NamespaceHypervisor(directory)
-        hypervisor.open()
-        seen = {item.id: item.power for item in hypervisor.instances()}
-        running = {name for name, power in seen.items() if power == "running"}
-        what = f"seed {seed}, attempt {attempt}: {seen}"
-        expected = {port_name(f"g-{n}", f"02:00:00:00:00:{n:02x}") for n in range(1, 21) if f"g-{n}" in running}
-        assert ports(directory) == expected, what
-        # an init that was not let go yet ends by itself when its hypervisor has died
-        wait_for(lambda: len(namespaces_of(directory)) == len(running), 5, what)  # noqa: B023
-        assert [path for path in (directory / "instances").iterdir() if path.name.startswith(".")] == [], what
-        for name in seen:
-            hypervisor.start_guest(guest(int(name[2:])))
-            assert run(hypervisor.command(name, ["cat", "/sys/class/net/eth0/address"])).stdout, what
-            hypervisor.destroy(name)
-        hypervisor.close()
+        with closing(hypervisor):
+            hypervisor.open()
+            seen = {item.id: item.power for item in hypervisor.instances()}
+            running = {name for name, power in seen.items() if power == "running"}
+            what = f"seed {seed}, attempt {attempt}: {seen}"
+            expected = {port_name(f"g-{n}", f"02:00:00:00:00:{n:02x}") for n in range(1, 21) if f"g-{n}" in running}
+            assert ports(directory) == expected, what
+            assert inits(directory) == running, what
+            assert [path for path in (directory / "instances").iterdir() if path.name.startswith(".")] == [], what
+            for name in seen:
+                hypervisor.start_guest(guest(int(name[2:])))
+                assert run(hypervisor.command(name, ["cat", "/sys/class/net/eth0/address"])).stdout, what
+                hypervisor.destroy(name)
 
 
 def test_a_nic_whose_attaching_was_cut_off_is_there_after_the_next_start(
