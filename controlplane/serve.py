@@ -106,7 +106,7 @@ def _log_to_stderr(level: str) -> None:
 
 
 def _tune_gc() -> None:
-    # Loading a router of 20,000 rules makes 60,000 tuples: with the default threshold of 700 the collector ran some 80 times
+    # Loading a router of 20,000 rules makes 60,000 tuples: with the default threshold of 700 the collector ran 80 times
     # meanwhile and the load took three times as long
     gc.collect()
     gc.freeze()
