@@ -162,6 +162,9 @@ def port_number(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from controlplane.hypervisors.registry import enter_hypervisor
+
+    enter_hypervisor(options.hypervisor, options.data)
     from controlplane.serve import ServeOptions, serve
 
     host, port = options.listen
@@ -200,11 +203,12 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _exec(options: argparse.Namespace) -> int:
-    from controlplane.hypervisors.registry import make_hypervisor
+    from controlplane.hypervisors.registry import enter_hypervisor, make_hypervisor
     from controlplane.installation import find_instance, read_installation
 
-    instance_id = find_instance(options.data, options.guest)
-    return make_hypervisor(read_installation(options.data).hypervisor, options.data).exec(instance_id, options.command)
+    hypervisor = read_installation(options.data).hypervisor
+    enter_hypervisor(hypervisor, options.data)
+    return make_hypervisor(hypervisor, options.data).exec(find_instance(options.data, options.guest), options.command)
 
 
 def _demo(options: argparse.Namespace) -> int:
