@@ -27,7 +27,10 @@ _COUNTED = re.compile(r"([^{},]+?) counter packets (\d+) bytes (\d+)")
 
 
 class Netfilter:
-    """Holds no state: the kernel does."""
+    """Holds no state, the kernel does; only the difference that was checked is kept until it is applied."""
+
+    def __init__(self) -> None:
+        self._checked: tuple[Ruleset, Ruleset, str] | None = None
 
     def check(self, before: Ruleset | None, after: Ruleset) -> None:
         """Have the kernel check the transaction that ``apply`` would run, without running it.
@@ -101,7 +104,14 @@ class Netfilter:
 
     def _delta(self, before: Ruleset, after: Ruleset) -> str:
         names = transaction.redeclared_counted(before, after)
-        return transaction.delta(before, after, self.counters(names) if names else None)
+        if names:
+            return transaction.delta(before, after, self.counters(names))
+        checked, self._checked = self._checked, None
+        if checked is not None and checked[0] is before and checked[1] is after:
+            return checked[2]
+        text = transaction.delta(before, after)
+        self._checked = (before, after, text)
+        return text
 
 
 def _run(commands: str, *, dry_run: bool = False) -> None:

@@ -57,10 +57,11 @@ def delta(before: Ruleset, after: Ruleset, counters: Counters | None = None) -> 
             added.extend(_declare_set(name, some))
             added.extend(_add_elements(name, some, some.elements, (counters or {}).get(name, {})))
         elif old.elements is not some.elements:
-            removed = [key for key, value in old.elements.items() if some.elements.get(key) != value]
+            known = old.elements
+            fresh = {key: value for key, value in some.elements.items() if known.get(key) != value}
+            removed = [key for key in fresh if key in known] + sorted(known.keys() - some.elements.keys())
             if removed:
                 lines.append(f"delete element {TABLE} {name} {{ {', '.join(removed)} }}")
-            fresh = {key: value for key, value in some.elements.items() if old.elements.get(key) != value}
             added.extend(_add_elements(name, some, fresh, {}))
     # maps before chains: a verdict map refers to the chains it jumps to
     lines.extend(

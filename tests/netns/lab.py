@@ -226,7 +226,7 @@ class Router(Instance):
         """The next generation's document as it travels."""
         self.generation += 1
         document = RouterDocument(kind="router", id=self.id, generation=self.generation, state=validated(state))
-        return document.model_dump_json().encode()
+        return document.model_dump_json(exclude_none=True).encode()
 
     def push(self, state: State, *, wait: float = 20) -> Status:
         """Push ``state`` as the next generation and wait for its end; it must have been applied."""
