@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -113,15 +112,6 @@ def _release_stale(dhcp: Dhcp, host: Host) -> None:
             time.sleep(0.002)
 
 
-def _fill_checksums(networks: tuple[DhcpNetwork, ...]) -> None:
-    argv = [sys.executable, "-m", checksum.__name__, *(network.interface for network in networks)]
-    done = run(argv, check=False)
-    if done.returncode == checksum.UNAVAILABLE:
-        log.warning("DHCP replies keep their partial checksums: %s", done.stderr.strip())
-    elif done.returncode != 0:
-        raise ApplyError(str(CommandError(argv, done.returncode, done.stderr)))
-
-
 def _dhcp_socket_open() -> bool:
     """Whether anything in this network namespace is bound to UDP port 67 (proc_pid_net(5), udp)."""
     lines = Path("/proc/net/udp").read_text("ascii").splitlines()[1:]
@@ -148,7 +138,7 @@ class DhcpService(BaseService):
     def apply(self, change: Change, host: Host) -> None:
         before, after = _served(change.before), _served(change.after)
         if change.force or [network.interface for network in before] != [network.interface for network in after]:
-            _fill_checksums(after)
+            checksum.fill(network.interface for network in after)
         state = change.after
         if state is None or not after:
             return
