@@ -1,7 +1,7 @@
 """Run as an ordinary user: ``python -m tests.netns.hypervisor.rootless_program DATA PART``.
 
 ``serve``: a router and a guest behind it, used; then wait to be killed. ``adopt``: the same guest goes on; then remove
-everything. Prints one JSON object a line.
+everything. ``purge``: remove what ``gatehouse serve`` left running. Prints one JSON object a line.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from controlplane.hypervisors.namespace import rootless
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
+from controlplane.hypervisors.registry import make_hypervisor
 from tests.netns.lab import Lab
 
 
@@ -81,10 +82,20 @@ def adopt(data: Path, guest: str) -> None:
     hypervisor.purge()
 
 
+def purge(data: Path) -> None:
+    # as the command line makes it
+    hypervisor = make_hypervisor("namespace", data)
+    hypervisor.open()
+    assert isinstance(hypervisor, NamespaceHypervisor)
+    hypervisor.purge()
+
+
 if __name__ == "__main__":
     directory = Path(sys.argv[1])
     rootless.ensure(directory)
     if sys.argv[2] == "serve":
         serve(directory)
-    else:
+    elif sys.argv[2] == "adopt":
         adopt(directory, sys.argv[3])
+    else:
+        purge(directory)

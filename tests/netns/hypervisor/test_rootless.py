@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cs import CloudStack
 
 from controlplane.hypervisors.namespace import rootless
 from tests.netns.hypervisor.machine import look
@@ -96,6 +98,53 @@ def test_an_ordinary_user_runs_a_network(data: Path, tmp_path: Path, many_users:
     rootless.stop(data)
     assert look(data) == before
     wait_for(lambda: not processes_of(nobody, str(data)), 5, "the last process of the user to end")
+
+
+def test_gatehouse_serves_as_an_ordinary_user(data: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    cli = "controlplane.cli"
+    where = ["--data", str(data)]
+
+    def gatehouse(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(as_nobody("-m", cli, *argv), capture_output=True, text=True, check=False, timeout=60)
+
+    with (data / "serve.log").open("w") as log:
+        serving = subprocess.Popen(as_nobody("-m", cli, "serve", *where, "--listen", address), stdout=log, stderr=log)
+    try:
+        keys = wait_for(lambda: json.loads(gatehouse("admin-keys", *where).stdout), 20, "the keys", interval=0.3)
+        cloud = CloudStack(
+            endpoint=f"http://{address}/client/api", key=keys["apikey"], secret=keys["secretkey"], timeout=60
+        )
+        zone = wait_for(cloud.listZones, 20, "the API")["zone"][0]["id"]
+        offering = cloud.listNetworkOfferings(state="Enabled")["networkoffering"][0]["id"]
+        network = cloud.createNetwork(name="n", displaytext="n", zoneid=zone, networkofferingid=offering)["network"]
+        template = next(
+            item for item in cloud.listTemplates(templatefilter="all")["template"] if item["name"] == "builtin"
+        )
+        made = cloud.deployVirtualMachine(
+            zoneid=zone,
+            templateid=template["id"],
+            serviceofferingid=cloud.listServiceOfferings()["serviceoffering"][0]["id"],
+            networkids=network["id"],
+            name="vm1",
+            fetch_result=True,
+        )["virtualmachine"]
+        wait_for(
+            lambda: made["nic"][0]["ipaddress"] in gatehouse("exec", *where, "vm1", "--", "ip", "address").stdout,
+            15,
+            "the guest's lease",
+            interval=0.2,
+        )
+        assert gatehouse("exec", *where, "vm1", "--", "sh", "-c", "exit 5").returncode == 5
+    except BaseException:
+        print((data / "serve.log").read_text()[-5000:])
+        raise
+    finally:
+        serving.terminate()
+        serving.wait(30)
+        subprocess.run(as_nobody("-m", PROGRAM, str(data), "purge"), check=True, timeout=60)
 
 
 def processes_of(uid: str, text: str) -> list[str]:
