@@ -47,7 +47,6 @@ def make_parser() -> argparse.ArgumentParser:
     _add_admin_keys(commands)
     _add_status(commands)
     _add_exec(commands)
-    _add_demo(commands)
     return parser
 
 
@@ -132,17 +131,6 @@ def _add_exec(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.set_defaults(run=_exec)
 
 
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "demo",
-        help="two tenants' networks served end to end, each service used by a real client",
-        description="Start a control plane of its own, build two tenants' networks and use every service. Exit status "
-        "1 when anything does not work.",
-    )
-    parser.add_argument("--keep", action="store_true", help="leave it running, and print the API's address")
-    parser.set_defaults(run=_demo)
-
-
 def listen_address(text: str) -> tuple[str, int]:
     """``127.0.0.1:8080`` or ``[::1]:8080`` as (host, port)."""
     host, separator, port = text.rpartition(":")
@@ -186,7 +174,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _admin_keys(options: argparse.Namespace) -> int:
     import json
 
-    from controlplane.installation import admin_keys
+    from controlplane.overview import admin_keys
 
     print(json.dumps(admin_keys(options.data)))
     return 0
@@ -195,7 +183,7 @@ def _admin_keys(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     import json
 
-    from controlplane.installation import status
+    from controlplane.overview import status
 
     found = status(options.data)
     print(json.dumps(found.as_dict(), indent=2) if options.json else found.as_text())
@@ -204,17 +192,17 @@ def _status(options: argparse.Namespace) -> int:
 
 def _exec(options: argparse.Namespace) -> int:
     from controlplane.hypervisors.registry import enter_hypervisor, make_hypervisor
-    from controlplane.installation import find_instance, read_installation
+    from controlplane.installation import read_installation
 
-    hypervisor = read_installation(options.data).hypervisor
-    enter_hypervisor(hypervisor, options.data)
-    return make_hypervisor(hypervisor, options.data).exec(find_instance(options.data, options.guest), options.command)
+    name = read_installation(options.data).hypervisor
+    enter_hypervisor(name, options.data)
+    hypervisor, instance = make_hypervisor(name, options.data), options.guest
+    if hypervisor.power(instance) == "absent":
+        # not an id: the tables know the names, and reading them takes ten times as long as all the rest
+        from controlplane.overview import find_instance
 
-
-def _demo(options: argparse.Namespace) -> int:
-    from controlplane.demo import run
-
-    return run(keep=options.keep)
+        instance = find_instance(options.data, instance)
+    return hypervisor.exec(instance, options.command)
 
 
 if __name__ == "__main__":
