@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 #: longest wait for the first probes after the start or the first document, in seconds
 FIRST_PROBE = 3.0
+#: pause after a probe that found something unhealthy, doubled each time up to the usual one, in seconds
+SOON = 0.1
 
 
 class StaleError(GatehouseError):
@@ -128,13 +130,17 @@ class Prober:
         return self._results
 
     def _run(self) -> None:
+        pause, next_pause = self._interval, SOON
         while True:
-            self._wake.wait(self._interval)
+            self._wake.wait(pause)
             self._wake.clear()
             try:
                 self.probe()
             except Exception:
                 log.exception("probing")
+            # what starts is healthy a moment later, and whoever waits for it wants to know
+            healthy = all(result.healthy for result in self._results.values())
+            pause, next_pause = (self._interval, SOON) if healthy else (min(next_pause, self._interval), 2 * next_pause)
 
     def probe(self) -> None:
         """Probe every service once. Results that a change of the machine came in between of are dropped."""
