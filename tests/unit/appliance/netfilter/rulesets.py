@@ -32,7 +32,7 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
     if draw(st.booleans()):
         values = st.sampled_from(["1", "2", "3"])
         sets["marks"] = Set("type ipv4_addr : mark;", {key: draw(values) for key in draw(addresses)}, is_map=True)
-    if regular and draw(st.booleans()):
+    if draw(st.booleans()) and regular:
         jumps = st.sampled_from(regular).map(lambda name: f"jump {name}")
         sets["ways"] = Set("type ipv4_addr : verdict;", {key: draw(jumps) for key in draw(addresses)}, is_map=True)
     possible = ["ip saddr 192.0.2.1 accept", "tcp dport 22 accept", "udp dport 53 drop"]
