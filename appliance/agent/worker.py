@@ -83,12 +83,15 @@ class Worker:
             self._changed.notify_all()
         self._prober.wake()
         look = time.monotonic() + self._interval
+        document: Parsed | None
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._pending, max(0.0, look - time.monotonic()))
-                self._applying, self._pending = self._pending, None
-            if self._applying is not None:
-                self._guarded(partial(self._engine.apply, self._applying))
+                # the last one is freed here, when nobody waits for its outcome any more
+                document = self._applying = self._pending
+                self._pending = None
+            if document is not None:
+                self._guarded(partial(self._engine.apply, document))
                 with self._changed:
                     self._applying = None
                     self._changed.notify_all()

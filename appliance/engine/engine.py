@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -73,13 +74,14 @@ class Engine:
     def __init__(self, host: Host, services: Sequence[Service], parser: Parser, base: Ruleset) -> None:
         self.host, self.services, self.parser = host, tuple(services), parser
         self.store = Store(host.settings)
+        self._disk = ThreadPoolExecutor(1, "disk")
         self.repairs = Repairs(self.store)
         self.base = base
         self.applied = Applied(ruleset=base)
         #: outcome of the newest document since start
         self.attempt: Attempt | None = None
         #: why the machine may not match ``applied``; empty when it does
-        self.trouble: tuple[Problem, ...] = ()
+        self.trouble: tuple[Problem, ...] = (Problem(stage="files", message="the last-good state is being restored"),)
         #: seconds by stage of the newest transaction
         self.seconds: dict[Stage, float] = {}
         #: counts up when the machine begins to change: a probe that spans a change means nothing
@@ -120,13 +122,15 @@ class Engine:
         before, force = self.applied, not self._settled
         if document.digest == before.digest and not force:
             return "applied"
+        # on its way to the disk while the services render; a full one is found before anything has changed
+        preparing = self._disk.submit(self.store.prepare, document.digest, document.body)
         try:
             after, changed = self._render(document, before, steps)
             self._check(after, changed, steps)
             with steps.step("commit"):
-                # now, so that a full disk is found before anything has changed
-                self.store.prepare(document.digest, document.body)
+                preparing.result()
         except StepFailedError:
+            wait([preparing])
             self.store.abandon()
             return "refused"
         undo = Undo()
@@ -178,7 +182,8 @@ class Engine:
                 rendered = after.of(service)
                 files.clear(staging)
                 service.check(rendered, files.stage(staging, rendered.files), self.host)
-        files.clear(staging)
+        with steps.step("check"):
+            files.clear(staging)
         if after.ruleset != self.applied.ruleset:
             with steps.step("check", "netfilter"):
                 self.host.netfilter.check(self._loaded(), after.ruleset)
@@ -204,6 +209,7 @@ class Engine:
         for what, error in failures:
             log.error("rolling back: %s: %s", what, describe(error))
         if failures:
+            self._settled = False
             steps.problems += self._force()
         elif self._settled:
             self._settle(self.applied)
@@ -230,7 +236,7 @@ class Engine:
             self._damaged = True
             self.trouble = (Problem(stage="parse", message=message),)
         if machine.settled and machine.digest == self.applied.digest:
-            self._netfilter, self._settled = machine.netfilter, True
+            self._netfilter, self._settled, self.trouble = machine.netfilter, True, ()
             for name, part in self.applied.rendered.items():
                 if ended := self._start(part.units):
                     self.repairs.add(name, f"{', '.join(sorted(ended))} ended while no agent ran")

@@ -172,13 +172,15 @@ def memoised(name: str) -> WrapValidator:
             keys = [marshal.dumps(raw, 2) for raw in value]
         except ValueError:  # an object that is not plain data, or nested too deeply: nothing we know
             return handler(value)
-        known = memo.entries.get(name, {})
+        models = list(map(memo.entries.get(name, {}).get, keys))
+        new = [index for index, model in enumerate(models) if model is None]
         try:
-            fresh = iter(handler([raw for key, raw in zip(keys, value, strict=True) if key not in known]))
+            fresh = handler([value[index] for index in new])
         except ValidationError:
             return handler(value)  # fails again, now with the places that the errors have in the whole list
-        models = tuple(known[key] if key in known else next(fresh) for key in keys)
+        for index, model in zip(new, fresh, strict=True):
+            models[index] = model
         memo.entries[name] = dict(zip(keys, models, strict=True))
-        return models
+        return tuple(models)
 
     return WrapValidator(validate)

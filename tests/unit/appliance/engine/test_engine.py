@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from appliance.engine.engine import Engine
@@ -465,6 +465,7 @@ def test_one_failure_anywhere_leaves_the_old_state(
 
 @THOROUGH
 @given(old=VERSIONS, new=VERSIONS, at=st.sets(st.integers(1, 120), min_size=2, max_size=20))
+@example(old=(None, None, 0), new=(None, 0, 0), at={16, 19})  # a daemon that was started and could not be stopped
 def test_failures_of_the_rollback_too_end_in_the_old_state_once_they_stop(
     old: tuple[int | None, ...], new: tuple[int | None, ...], at: set[int]
 ) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -230,6 +231,22 @@ def parsed(engine: Engine, generation: int, a: int | None = None, b: int | None 
     return engine.parser.parse(document(generation, a, b, c))
 
 
+class AtOnce:
+    """An executor without a thread, so that steps come in the same order every time."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def submit(self, work: Callable[..., None], *arguments: object) -> Future[None]:
+        future: Future[None] = Future()
+        try:
+            work(*arguments)
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 @contextmanager
 def watched(world: World) -> Iterator[None]:
     """Have every step on files and on the store go through ``world.step`` too, before it and after it."""
@@ -252,6 +269,7 @@ def watched(world: World) -> Iterator[None]:
         around(Store, "commit"),
         around(Store, "record"),
         mock.patch.object(engine_module, "PROBE_DEADLINE", 0.0),
+        mock.patch.object(engine_module, "ThreadPoolExecutor", AtOnce),
         mock.patch.object(os, "fsync"),
     ):
         yield
