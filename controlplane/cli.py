@@ -197,7 +197,7 @@ def _exec(options: argparse.Namespace) -> int:
     name = read_installation(options.data).hypervisor
     enter_hypervisor(name, options.data)
     hypervisor, instance = make_hypervisor(name, options.data), options.guest
-    if hypervisor.power(instance) == "absent":
+    if instance not in (known.id for known in hypervisor.instances()):
         # not an id: the tables know the names, and reading them takes ten times as long as all the rest
         from controlplane.overview import find_instance
 

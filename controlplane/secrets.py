@@ -40,7 +40,8 @@ class Secrets:
             raise SecretsError("a stored secret has an unknown format; was it written by a newer version?")
         try:
             return self._cipher.decrypt(blob[1 : 1 + _NONCE], blob[1 + _NONCE :], None).decode()
-        except InvalidTag as error:
+        # ValueError: cut off so short that not even a nonce is there
+        except (InvalidTag, ValueError) as error:
             raise SecretsError(
                 f"a stored secret does not open; restore the {KEY_FILE} that belongs to this database"
             ) from error
