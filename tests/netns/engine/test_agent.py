@@ -102,6 +102,7 @@ def test_a_server_certificate_in_the_control_planes_name_gets_nowhere(router: Ro
     assert request(router, context(lab.authority, other)) == b""
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1:DeprecationWarning")
 def test_old_tls_is_refused(router: Router, lab: Lab, tmp_path: Path) -> None:
     own = write_identity(tmp_path / "own.pem", lab.authority, "control-plane", CLIENT)
     tls = context(lab.authority, own)
