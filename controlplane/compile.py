@@ -16,7 +16,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from appliance.errors import GatehouseError
 from appliance.schema.types import PortRange
-from controlplane.intent import CONTROL_PREFIX, Filter, Forward, GuestNetwork, Intent, PublicAddress, RouterNic
+from controlplane.intent import CONTROL_PREFIX, Filter, Forward, Guest, GuestNetwork, Intent, PublicAddress, RouterNic
 from router.services.accounting.model import Accounting
 from router.services.dhcp.model import Dhcp, DhcpHost, DhcpNetwork
 from router.services.firewall.model import EgressDefault, EgressRule, IngressRule
@@ -256,12 +256,8 @@ def _metadata(intent: Intent, networks: list[GuestNetwork], names: dict[str, str
     rows = (
         (
             guest.nic_id,
-            guest.address,
-            guest.vm_id,
-            guest.name,
-            guest.offering,
-            guest.public_key,
-            guest.user_data,
+            # what is not told need not be compared
+            guest._replace(password_id=None, password=None),
             public.get(guest.network_id, ""),
             intent.zone,
             intent.cloud,
@@ -272,24 +268,27 @@ def _metadata(intent: Intent, networks: list[GuestNetwork], names: dict[str, str
     return _extend(_json(metadata, "guests"), guests=memo.join("metadata.guests", rows, _guest_metadata))
 
 
-def _guest_metadata(row: tuple[str, str, str, str, str, str | None, str | None, str, str, str]) -> GuestMetadata:
-    id, address, vm_id, name, offering, public_key, user_data, public, zone, cloud = row
+def _guest_metadata(row: tuple[str, Guest, str, str, str]) -> GuestMetadata:
+    id, guest, public, zone, cloud = row
     return GuestMetadata(
         id=id,
-        address=IPv4Address(address),
+        address=IPv4Address(guest.address),
         items={
-            "service-offering": offering,
+            "service-offering": guest.offering,
             "availability-zone": zone,
-            "local-ipv4": address,
-            "local-hostname": name,
+            "local-ipv4": guest.address,
+            "local-hostname": guest.name,
             "public-ipv4": public,
             "public-hostname": public,
-            "instance-id": vm_id,
-            "vm-id": vm_id,
-            "public-keys": public_key or "",
+            "instance-id": guest.vm_id,
+            "vm-id": guest.vm_id,
+            "public-keys": guest.public_key or "",
             "cloud-identifier": f"CloudStack-{{{cloud}}}",
+            "hypervisor-host-name": guest.host or "",
+            "cloud-domain": guest.domain,
+            "cloud-domain-id": guest.domain_id,
         },
-        user_data=user_data,
+        user_data=guest.user_data,
     )
 
 

@@ -13,8 +13,11 @@ from sqlalchemy.orm import Session
 
 from controlplane.secrets import Secrets
 from controlplane.store.models import (
+    Account,
     Appliance,
+    Domain,
     FirewallRule,
+    Host,
     Network,
     NetworkOffering,
     Nic,
@@ -87,6 +90,11 @@ class Guest(NamedTuple):
     password_id: str | None
     #: sealed
     password: bytes | None
+    #: of the account: name and id
+    domain: str
+    domain_id: str
+    #: name of the hypervisor host; None before the guest was placed
+    host: str | None
 
 
 class Forward(NamedTuple):
@@ -269,8 +277,14 @@ def _guests(session: Session, served: list[str]) -> tuple[Guest, ...]:
             Vm.user_data,
             Vm.password_id,
             Vm.password,
+            Domain.name,
+            Domain.id,
+            Host.name,
         )
         .join(Vm, Vm.id == Nic.vm_id)
+        .join(Account, Account.id == Vm.account_id)
+        .join(Domain, Domain.id == Account.domain_id)
+        .outerjoin(Host, Host.id == Vm.host_id)
         .join(ServiceOffering, ServiceOffering.id == Vm.service_offering_id)
         .where(Nic.network_id.in_(served), Vm.removed.is_(None))
     )

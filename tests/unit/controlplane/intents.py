@@ -49,6 +49,9 @@ SMALL = Intent(
             user_data=base64.b64encode(b"#!/bin/sh\n").decode(),
             password_id="password-1",
             password=b"sealed",
+            domain="ROOT",
+            domain_id="domain-1",
+            host="host1",
         ),
         Guest(
             nic_id="nic-2",
@@ -63,6 +66,9 @@ SMALL = Intent(
             user_data=None,
             password_id=None,
             password=None,
+            domain="ROOT",
+            domain_id="domain-1",
+            host=None,
         ),
     ),
     forwards=(Forward("forward-1", "ip-1", "nic-1", "TCP", 8080, 8081, 80, 81),),
@@ -147,6 +153,9 @@ def _guests(draw: st.DrawFn, networks: tuple[GuestNetwork, ...]) -> tuple[Guest,
                     user_data=draw(st.none() | st.binary(max_size=60).map(lambda raw: base64.b64encode(raw).decode())),
                     password_id=draw(st.none() | st.just(f"password-{number}")),
                     password=b"sealed",
+                    domain=draw(_TEXT),
+                    domain_id="domain-1",
+                    host=draw(st.none() | _TEXT),
                 )
             )
     return tuple(guests)

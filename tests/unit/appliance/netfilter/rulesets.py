@@ -27,7 +27,7 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
         sets["plain"] = Set(spec, dict.fromkeys(draw(addresses), ""))
     if draw(st.booleans()):
         spec = draw(st.sampled_from(["type ipv4_addr;", "type ipv4_addr; size 1000;"]))
-        counted = draw(st.booleans())
+        counted: bool = draw(st.booleans())
         sets["traffic"] = Set(spec, dict.fromkeys(draw(addresses), ""), counted=counted)
     if draw(st.booleans()):
         values = st.sampled_from(["1", "2", "3"])
