@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
+K = TypeVar("K")
 E = TypeVar("E")
 R = TypeVar("R")
 
@@ -27,6 +29,20 @@ class EntryMemo(Generic[E, R]):
         pairs = [known.get(id(entry)) or (entry, compute(entry)) for entry in entries]
         self._known = {id(pair[0]): pair for pair in pairs}
         return [pair[1] for pair in pairs]
+
+
+class KeyedMemo(Generic[K, E, R]):
+    """An EntryMemo whose function also depends on a ``key`` that seldom changes; with a new one it starts afresh."""
+
+    def __init__(self, compute: Callable[[K, E], R]) -> None:
+        self._compute = compute
+        self._memo: tuple[K, EntryMemo[E, R]] | None = None
+
+    def map(self, key: K, entries: Sequence[E]) -> list[R]:
+        """``[compute(key, entry) for entry in entries]``."""
+        if self._memo is None or self._memo[0] != key:
+            self._memo = (key, EntryMemo(partial(self._compute, key)))
+        return self._memo[1].map(entries)
 
 
 def missing(before: Sequence[E], after: Sequence[E]) -> list[E]:

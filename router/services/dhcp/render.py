@@ -10,7 +10,12 @@ from appliance.netfilter.ruleset import Ruleset
 from appliance.settings import Settings
 from appliance.templates import fill
 from router.document import RouterState
+from router.memo import KeyedMemo
 from router.services.dhcp.model import Dhcp, DhcpHost, DhcpNetwork, DhcpRoute
+
+#: interface -> domain
+Domains = dict[str, str]
+HostMemo = KeyedMemo[Domains, DhcpHost, tuple[str, str]]
 
 UNIT = "dnsmasq"
 PROGRAM = "/usr/sbin/dnsmasq"
@@ -67,16 +72,15 @@ def _config(dhcp: Dhcp, settings: Settings) -> str:
     )
 
 
-def _host_line(host: DhcpHost) -> str:
+def host_lines(domains: Domains, host: DhcpHost) -> tuple[str, str]:
+    """A guest's line of the hosts file and of the names file (hosts(5))."""
     tag = "" if host.default else f"set:{SECONDARY},"
-    return f"{host.mac},{tag}{host.address},{host.name}\n"
+    address, name = str(host.address), host.name
+    return f"{host.mac},{tag}{address},{name}\n", f"{address} {name}.{domains[host.interface]} {name}\n"
 
 
-def _name_lines(dhcp: Dhcp) -> Iterator[str]:
-    """hosts(5) lines. The first line of an address is what its PTR record says, so the guests come first."""
-    domains = {network.interface: network.domain for network in dhcp.networks}
-    for host in dhcp.hosts:
-        yield f"{host.address} {host.name}.{domains[host.interface]} {host.name}\n"
+def _own_names(dhcp: Dhcp) -> Iterator[str]:
+    """After the guests: the first line of an address is what its PTR record says."""
     for network in dhcp.networks:
         yield f"{network.gateway} {ROUTER_NAME}.{network.domain} {ROUTER_NAME}\n"
     for record in dhcp.records:
@@ -93,16 +97,18 @@ def _ruleset(networks: Iterable[DhcpNetwork]) -> Ruleset:
     return Ruleset(rules={"input": tuple(rules)})
 
 
-def render(state: RouterState, settings: Settings) -> Rendered:
-    """Everything DHCP and DNS need; nothing at all without networks to serve."""
+def render(state: RouterState, settings: Settings, memo: HostMemo) -> Rendered:
+    """Everything DHCP and DNS need; nothing at all without networks to serve. ``memo`` is one of ``host_lines``."""
     dhcp = state.dhcp
     if dhcp is None or not dhcp.networks:
         return Rendered()
+    lines = memo.map({network.interface: network.domain for network in dhcp.networks}, dhcp.hosts)
+    hosts, names = "".join([host for host, _ in lines]), "".join([name for _, name in lines])
     return Rendered(
         files={
             config_file(settings): File(_config(dhcp, settings)),
-            hosts_file(settings): File("".join(map(_host_line, dhcp.hosts)), mode=0o640, owner=USER),
-            names_file(settings): File("".join(_name_lines(dhcp)), mode=0o640, owner=USER),
+            hosts_file(settings): File(hosts, mode=0o640, owner=USER),
+            names_file(settings): File(names + "".join(_own_names(dhcp)), mode=0o640, owner=USER),
         },
         ruleset=_ruleset(dhcp.networks),
         units=(

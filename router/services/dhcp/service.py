@@ -14,6 +14,7 @@ from appliance.errors import ApplyError, CheckFailedError, CommandError, ProbeEr
 from appliance.run import run
 from appliance.settings import Settings
 from router.document import RouterState
+from router.memo import KeyedMemo
 from router.services.dhcp import checksum, dns, leases
 from router.services.dhcp.model import Dhcp, DhcpNetwork
 from router.services.dhcp.render import (
@@ -21,7 +22,9 @@ from router.services.dhcp.render import (
     PROGRAM,
     ROUTER_NAME,
     UNIT,
+    HostMemo,
     config_file,
+    host_lines,
     hosts_file,
     lease_file,
     names_file,
@@ -123,8 +126,11 @@ class DhcpService(BaseService):
     after = ("interfaces",)
     inputs = ("dhcp",)
 
+    def __init__(self) -> None:
+        self._memo: HostMemo = KeyedMemo(host_lines)
+
     def render(self, state: RouterState, settings: Settings) -> Rendered:
-        return render(state, settings)
+        return render(state, settings, self._memo)
 
     def check(self, rendered: Rendered, staged: Mapping[Path, Path], host: Host) -> None:
         config, current = staged.get(config_file(host.settings)), config_file(host.settings)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from appliance.engine.service import File, Rendered, Unit
 from appliance.netfilter.ruleset import Ruleset
 from appliance.settings import Settings
 from router.document import RouterState
+from router.memo import KeyedMemo
 from router.services.interfaces.model import Interface
 from router.services.metadata.content import is_large, line
+from router.services.metadata.model import GuestMetadata
+
+Subnets = tuple[IPv4Network, ...]
+LineMemo = KeyedMemo[Subnets, GuestMetadata, str]
 
 UNIT = "metadata"
 #: Debian's user for web servers; user data may be secret, so nobody else reads the files
@@ -49,8 +55,17 @@ def _ruleset(nics: tuple[Interface, ...]) -> Ruleset:
     return Ruleset(rules={"input": tuple(rules)})
 
 
-def render(state: RouterState, settings: Settings) -> Rendered:
-    """The server, its configuration and a file for each guest; nothing at all without an interface to serve."""
+def guest_line(strict: Subnets, guest: GuestMetadata) -> str:
+    """The guest's line of the index; ``strict`` are the subnets that must show a session token."""
+    token = any(guest.address in subnet for subnet in strict)
+    return line(str(guest.address), guest.items, guest.user_data, token=token)
+
+
+def render(state: RouterState, settings: Settings, memo: LineMemo) -> Rendered:
+    """The server, its configuration, the index of guests; nothing at all without an interface to serve.
+
+    ``memo`` is one of ``guest_line``.
+    """
     metadata, nics = state.metadata, served(state)
     if metadata is None or not nics:
         return Rendered()
@@ -62,16 +77,13 @@ def render(state: RouterState, settings: Settings) -> Rendered:
         "data": str(data),
         "key": str(runtime / "key"),
     }
-    strict = [subnet for nic in nics if nic.name in metadata.token_required for subnet in nic.subnets]
-    lines = []
+    strict = tuple(subnet for nic in nics if nic.name in metadata.token_required for subnet in nic.subnets)
     files = {config_file(settings): File(json.dumps(config, indent=1) + "\n")}
     for guest in metadata.guests:
-        token = any(guest.address in subnet for subnet in strict)
-        lines.append(line(str(guest.address), guest.items, guest.user_data, token=token))
         if guest.user_data is not None and is_large(guest.user_data):
             # as it came in the document: a thousand guests' user data is not copied
             files[data / str(guest.address)] = File(guest.user_data, mode=0o640, owner=USER)
-    files[index_file(settings)] = File("".join(lines), mode=0o640, owner=USER)
+    files[index_file(settings)] = File("".join(memo.map(strict, metadata.guests)), mode=0o640, owner=USER)
     return Rendered(
         files=files,
         ruleset=_ruleset(nics),

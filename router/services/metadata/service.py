@@ -9,7 +9,17 @@ from appliance.engine.service import BaseService, Change, Host, Rendered
 from appliance.errors import ProbeError
 from appliance.settings import Settings
 from router.document import RouterState
-from router.services.metadata.render import PORT, UNIT, WELL_KNOWN, config_file, render, served
+from router.memo import KeyedMemo
+from router.services.metadata.render import (
+    PORT,
+    UNIT,
+    WELL_KNOWN,
+    LineMemo,
+    config_file,
+    guest_line,
+    render,
+    served,
+)
 
 
 def _listening(address: str) -> None:
@@ -27,8 +37,11 @@ class MetadataService(BaseService):
     after = ("interfaces",)
     inputs = ("metadata", "interfaces")
 
+    def __init__(self) -> None:
+        self._memo: LineMemo = KeyedMemo(guest_line)
+
     def render(self, state: RouterState, settings: Settings) -> Rendered:
-        return render(state, settings)
+        return render(state, settings, self._memo)
 
     def apply(self, change: Change, host: Host) -> None:
         # guests' files are read when they are asked for; only the list of addresses is kept by the server

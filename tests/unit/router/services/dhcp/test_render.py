@@ -8,7 +8,8 @@ import pytest
 
 from appliance.settings import Settings
 from router.document import RouterState
-from router.services.dhcp.render import render
+from router.memo import KeyedMemo
+from router.services.dhcp.render import host_lines, render
 from tests.documents import Raw, small_state
 
 SETTINGS = Settings(config_dir=Path("/c"), run_dir=Path("/r"))
@@ -64,7 +65,7 @@ server=203.0.113.53
 
 
 def files(raw: Raw) -> dict[str, str]:
-    rendered = render(RouterState.model_validate(raw), SETTINGS)
+    rendered = render(RouterState.model_validate(raw), SETTINGS, KeyedMemo(host_lines))
     return {str(path): str(file.text) for path, file in rendered.files.items()}
 
 
@@ -86,7 +87,7 @@ def test_small_network() -> None:
 
 
 def test_unit_and_rules() -> None:
-    rendered = render(RouterState.model_validate(small_state()), SETTINGS)
+    rendered = render(RouterState.model_validate(small_state()), SETTINGS, KeyedMemo(host_lines))
     (unit,) = rendered.units
     assert unit.argv == ("/usr/sbin/dnsmasq", "--keep-in-foreground", "--conf-file=/c/dhcp/dnsmasq.conf")
     assert (unit.user, set(unit.capabilities)) == ("dnsmasq", {"net_admin", "net_raw", "net_bind_service"})
@@ -141,7 +142,7 @@ def test_each_network_has_its_own_data_server() -> None:
 def test_nothing_to_serve_renders_nothing(dhcp: Raw | None) -> None:
     raw = small_state()
     raw["dhcp"] = dhcp
-    rendered = render(RouterState.model_validate(raw), SETTINGS)
+    rendered = render(RouterState.model_validate(raw), SETTINGS, KeyedMemo(host_lines))
     assert (rendered.files, rendered.units, rendered.ruleset.rules) == ({}, (), {})
 
 

@@ -11,15 +11,16 @@ import pytest
 
 from appliance.settings import Settings
 from router.document import RouterState
+from router.memo import KeyedMemo
 from router.services.metadata.content import MOST_INLINE
-from router.services.metadata.render import render
+from router.services.metadata.render import guest_line, render
 from tests.documents import Raw, small_state
 
 SETTINGS = Settings(config_dir=Path("/c"), run_dir=Path("/r"))
 
 
 def files(raw: Raw) -> dict[str, str]:
-    rendered = render(RouterState.model_validate(raw), SETTINGS)
+    rendered = render(RouterState.model_validate(raw), SETTINGS, KeyedMemo(guest_line))
     return {str(path): str(file.text) for path, file in rendered.files.items()}
 
 
@@ -42,7 +43,7 @@ def test_small_network() -> None:
 
 
 def test_unit_and_rules() -> None:
-    rendered = render(RouterState.model_validate(small_state()), SETTINGS)
+    rendered = render(RouterState.model_validate(small_state()), SETTINGS, KeyedMemo(guest_line))
     (unit,) = rendered.units
     assert unit.argv == (sys.executable, "-m", "router.services.metadata.server", "/c/metadata/server.json")
     assert (unit.user, set(unit.capabilities)) == ("www-data", {"net_bind_service"})
@@ -74,5 +75,5 @@ def test_tokens_are_required_by_interface() -> None:
 def test_nothing_to_serve_renders_nothing(metadata: Raw | None) -> None:
     raw = small_state()
     raw["metadata"] = metadata
-    rendered = render(RouterState.model_validate(raw), SETTINGS)
+    rendered = render(RouterState.model_validate(raw), SETTINGS, KeyedMemo(guest_line))
     assert (rendered.files, rendered.units, rendered.ruleset.rules) == ({}, (), {})
