@@ -42,6 +42,9 @@ def read_form(*parts: bytes) -> dict[str, tuple[str, str]]:
         name, value = _decode(encoded_name, "a parameter name"), _decode(encoded_value, "a parameter value")
         if len(name) > MAX_NAME:
             raise _bad(f"a parameter name is longer than {MAX_NAME} characters")
+        if "&" in name or "=" in name:
+            # names are signed as they are: such a one could swallow its neighbour, e.g. signatureVersion with expires
+            raise _bad("a parameter name contains & or =")
         before = found.setdefault(name.lower(), (name, value))
         if before[1] != value:
             raise _bad(f"parameter {name} is given more than once with different values")

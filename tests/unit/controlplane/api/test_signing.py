@@ -14,7 +14,7 @@ from libcloud.common.cloudstack import CloudStackConnection
 
 from controlplane.api.parameters import read_form
 from controlplane.api.signing import check_expiry, verify
-from controlplane.errors import UnauthenticatedError
+from controlplane.errors import ApiError, UnauthenticatedError
 
 SECRET = "s3cr3t-key"
 PARAMETERS = {
@@ -88,6 +88,15 @@ def test_a_changed_request_is_refused(change: dict[str, str]) -> None:
     text = "&".join(f"{name}={_java_encode(PARAMETERS[name])}" for name in sorted(PARAMETERS)).lower()
     assert verify(_sent(PARAMETERS, _hmac(text)), SECRET)
     assert not verify(_sent(PARAMETERS | change, _hmac(text)), SECRET)
+
+
+def test_a_name_cannot_swallow_its_neighbour() -> None:
+    # what is signed stays the same, but signatureVersion, and with it the expiry, would be gone
+    parameters = {"expires": "2001-01-01T00:00:00+0000", "response": "json", "signatureVersion": "3"}
+    signature = quote(_hmac("&".join(f"{name}={_java_encode(parameters[name])}" for name in parameters).lower()))
+    sent = f"expires=2001-01-01T00%3A00%3A00%2B0000&response%3Djson%26signatureVersion=3&signature={signature}"
+    with pytest.raises(ApiError, match="name"):
+        verify(read_form(sent.encode()), SECRET)
 
 
 @pytest.mark.parametrize("signature", ["", "x", "é", "=" * 1000])
