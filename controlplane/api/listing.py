@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, String, cast, false, func, or_, se
 from sqlalchemy.orm import InstrumentedAttribute
 
 from controlplane.api.call import Call
-from controlplane.api.command import USER, ListParams, Response, ScopedListParams, shown
+from controlplane.api.command import ROOT_ADMIN, USER, ListParams, Response, ScopedListParams, shown
 from controlplane.errors import ParameterError
 from controlplane.store.models import Account, Domain
 
@@ -61,20 +61,23 @@ def accounts_in_scope(call: Call, params: ScopedListParams, *, everything: bool)
         return [call.account.id]
     if params.domainid is not None:
         domain = call.lookup(Domain, params.domainid, "domainid")
-        return _accounts_of(domain, recursive=params.isrecursive or params.listall)
+        return _accounts_of(call, domain, recursive=params.isrecursive or params.listall)
     if not everything:
         return [call.account.id]
-    return None if call.is_root else _accounts_of(call.account.domain, recursive=True)
+    return None if call.is_root else _accounts_of(call, call.account.domain, recursive=True)
 
 
 def domains_below(domain: Domain, *, recursive: bool) -> ColumnElement[bool]:
     """A condition on ``Domain``: this one, and with ``recursive`` those below it."""
-    own = Domain.id == domain.id
-    return or_(own, Domain.path.startswith(f"{domain.path}/", autoescape=True)) if recursive else own
+    own, prefix = Domain.id == domain.id, f"{domain.path}/"
+    # not LIKE, which ignores case on SQLite: ROOT/acme and ROOT/ACME are two domains
+    return or_(own, func.substr(Domain.path, 1, len(prefix)) == prefix) if recursive else own
 
 
-def _accounts_of(domain: Domain, *, recursive: bool) -> Select[Any]:
-    return select(Account.id).join(Domain).where(domains_below(domain, recursive=recursive))
+def _accounts_of(call: Call, domain: Domain, *, recursive: bool) -> Select[Any]:
+    statement = select(Account.id).join(Domain).where(domains_below(domain, recursive=recursive))
+    # as in Call.may_use: whoever administers a domain has no say in root administrators who live in it
+    return statement if call.is_root else statement.where(Account.type != ROOT_ADMIN)
 
 
 def search(statement: Select[Any], keyword: str | None, *columns: InstrumentedAttribute[Any]) -> Select[Any]:

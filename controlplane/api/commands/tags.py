@@ -9,7 +9,7 @@ from controlplane.api.call import Call
 from controlplane.api.command import Async, Entry, Params, ScopedListParams, command, param
 from controlplane.api.tagging import TAGGABLE, TagEntry, TagResponse, tag_responses
 from controlplane.errors import ParameterError
-from controlplane.store.models import Tag
+from controlplane.store.models import Account, Tag, Template
 
 _TYPES = tuple(TAGGABLE)
 
@@ -29,7 +29,7 @@ class CreateTags(Params):
 )
 def create_tags(call: Call, params: CreateTags) -> Async:
     for resource in dict.fromkeys(params.resourceids):
-        owner = call.owner_of(call.lookup(TAGGABLE[params.resourcetype], resource, "resourceids")) or call.account
+        owner = _owner(call, params.resourcetype, resource)
         for entry in params.tags:
             found = _tags_on(params.resourcetype, resource).where(Tag.key == entry.key)
             if call.session.scalars(found).first() is not None:
@@ -45,6 +45,15 @@ def create_tags(call: Call, params: CreateTags) -> Async:
             )
             call.session.flush()
     return Async(params.resourcetype, params.resourceids[0], f"creating tags of {params.resourcetype}")
+
+
+def _owner(call: Call, resource_type: str, resource: str) -> Account:
+    """The account that tags of a resource belong to. PermissionDeniedError unless the caller may tag it."""
+    row = call.lookup(TAGGABLE[resource_type], resource, "resourceids")
+    if isinstance(row, Template):
+        # everybody may use a public template, but its tags are its owner's
+        call.check_account(call.session.get_one(Account, row.account_id))
+    return call.owner_of(row) or call.account
 
 
 def _tags_on(resource_type: str, resource: str) -> Select[Tag]:
@@ -71,7 +80,7 @@ class DeleteTags(Params):
 )
 def delete_tags(call: Call, params: DeleteTags) -> Async:
     for resource in dict.fromkeys(params.resourceids):
-        call.lookup(TAGGABLE[params.resourcetype], resource, "resourceids")
+        _owner(call, params.resourcetype, resource)
         for tag in call.session.scalars(_tags_on(params.resourcetype, resource)).all():
             if params.tags is None or any(
                 entry.key == tag.key and entry.value in (None, tag.value) for entry in params.tags

@@ -43,6 +43,33 @@ def test_accounts_users_and_domains(admin: Caller) -> None:
     assert {"DOMAIN.CREATE", "ACCOUNT.CREATE", "USER.CREATE", "ACCOUNT.DELETE"} <= set(_event_types(admin))
 
 
+def _administrator(admin: Caller, runtime: FakeRuntime, domain: str, name: str) -> Caller:
+    """An administrator of a domain."""
+    made = admin("createAccount", username=name, domainid=domain, accounttype=2, **PERSON)
+    return caller_for(runtime, admin.http, made["account"]["user"][0]["id"])
+
+
+def test_domains_that_differ_in_case_are_two(admin: Caller, runtime: FakeRuntime) -> None:
+    small, large = (admin("createDomain", name=name)["domain"]["id"] for name in ("acme", "ACME"))
+    below = admin("createDomain", name="x", parentdomainid=large)["domain"]["id"]
+    admin("createAccount", username="victim", domainid=below, **PERSON)
+    caller = _administrator(admin, runtime, small, "dora")
+    assert [row["id"] for row in caller("listDomains")["domain"]] == [small]
+    assert [row["name"] for row in caller("listAccounts", listall=True)["account"]] == ["dora"]
+    assert [row["username"] for row in caller("listUsers", listall=True)["user"]] == ["dora"]
+    admin("updateDomain", id=small, name="other")
+    assert admin("listDomains", id=below)["domain"][0]["path"] == "ROOT/ACME/x"
+
+
+def test_a_domain_administrator_sees_no_root_administrators(admin: Caller, runtime: FakeRuntime) -> None:
+    root = admin("listDomains", name="ROOT")["domain"][0]["id"]
+    zone = admin("listZones")["zone"][0]["id"]
+    admin("createPhysicalNetwork", name="p2", zoneid=zone)
+    caller = _administrator(admin, runtime, root, "dora")
+    assert [row["username"] for row in caller("listUsers", listall=True)["user"]] == ["dora"]
+    assert caller("listAsyncJobs", listall=True) == {}
+
+
 def test_the_administrator_cannot_lock_everybody_out(admin: Caller) -> None:
     user = admin("listUsers")["user"][0]
     for command, id in (("deleteUser", user["id"]), ("disableUser", user["id"]), ("deleteAccount", user["accountid"])):
@@ -288,6 +315,16 @@ def test_tags(admin: Caller, runtime: FakeRuntime) -> None:
     assert [tag["key"] for tag in admin("listTags", listall=True)["tag"]] == ["size"]
     admin("deleteTags", **what)
     assert admin("listTags", listall=True) == {}
+
+
+def test_tags_of_a_public_template_are_its_owners(admin: Caller, runtime: FakeRuntime) -> None:
+    template = admin("listTemplates", templatefilter="featured", name="bare")["template"][0]["id"]
+    what = {"resourceids": template, "resourcetype": "Template"}
+    admin("createTags", **what, **{"tags[0].key": "a", "tags[0].value": "b"})
+    bob = _bob(admin, runtime)
+    for command in ("createTags", "deleteTags"):
+        assert bob.error(command, **what, **{"tags[0].key": "a", "tags[0].value": "b"})["errorcode"] == 531
+    assert admin("listTags", listall=True)["count"] == 1
 
 
 def test_tags_of_others(admin: Caller, runtime: FakeRuntime) -> None:
