@@ -26,6 +26,18 @@ from controlplane.hypervisors.namespace.records import write_atomically
 CONTROL = "control"
 CONTROL_ADDRESS, CONTROL_PREFIX = "169.254.0.1", 16
 
+#: Below /proc/sys/net. The fabric switches frames and is a host on the control network alone. Its bridges are
+#: interfaces of its own, though: without these, guests and the outside would get an answer from, and on a machine that
+#: forwards (a new namespace takes that over) a way through to, the control network (ip-sysctl of the kernel).
+_NO_HOST = {
+    "ipv4/ip_forward": "0",
+    # packets only from where the way back leads: the control network is the only one with a route
+    "ipv4/conf/all/rp_filter": "1",
+    "ipv4/conf/all/arp_ignore": "1",
+    "ipv6/conf/all/disable_ipv6": "1",
+    "ipv6/conf/default/disable_ipv6": "1",
+}
+
 Result = TypeVar("Result")
 
 
@@ -134,11 +146,10 @@ class Fabric:
 
         self._netlink = IPRoute()
         self._netlink.link("set", index=self._index("lo"), state="up")
-        # the fabric switches frames and is no host: it has no IPv6 addresses and forwards no packets
-        for scope in ("all", "default"):
-            path = Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6")
-            if path.exists():
-                path.write_text("1")
+        for name, value in _NO_HOST.items():
+            path = Path("/proc/sys/net", name)
+            if path.exists() and path.read_text().strip() != value:
+                path.write_text(value)
 
     def _close_netlink(self) -> None:
         if self._netlink is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from appliance.run import run
 from controlplane.hypervisors.base import GuestSpec, Nic, Segment
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
+from controlplane.hypervisors.namespace.fabric import bridge_mac
 from tests.netns.hypervisor.machine import look, namespaces_of
 from tests.netns.lab import Lab
 from tests.wait import wait_for
@@ -14,6 +16,12 @@ from tests.wait import wait_for
 def neighbour(output: str) -> str:
     """The MAC in ``ip neighbour`` output."""
     return output.split("lladdr ")[1].split(maxsplit=1)[0]
+
+
+def echoes(snmp: str) -> int:
+    """Echo requests received, of /proc/net/snmp."""
+    names, values = (line.split() for line in snmp.splitlines() if line.startswith("Icmp:"))
+    return int(values[names.index("InEchos")])
 
 
 def test_networks_with_the_same_addresses_do_not_meet(lab: Lab) -> None:
@@ -38,6 +46,33 @@ def test_appliances_reach_the_control_plane_but_not_each_other(lab: Lab) -> None
     assert one.ping("169.254.0.1")
     assert two.ping("169.254.0.1")
     assert not one.ping("169.254.9.2")
+
+
+def test_no_way_leads_from_a_guest_s_network_to_the_control_network(lab: Lab) -> None:
+    """The fabric's bridges are interfaces of a host, which must neither answer nor pass on what guests send to it."""
+    machine = lab.guest("control", address="169.254.9.4/16")
+    segment = lab.segment()
+    # what a new network namespace begins with on a machine that forwards packets itself
+    fabric = lab.hypervisor.directory / "fabric/net"
+    lab.hypervisor.close()
+    run(["nsenter", f"--net={fabric}", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
+    lab.hypervisor.open()
+    guest = lab.guest(segment, address="10.1.1.5/24")
+
+    def heard() -> int:
+        inside = ["nsenter", f"--net={fabric}", "cat", "/proc/net/snmp"]
+        return echoes(run(inside).stdout) + echoes(machine.read("/proc/net/snmp"))
+
+    before = heard()
+    probe = ["busybox", "arping", "-D", "-c", "1", "-w", "1", "-I", "eth0", "169.254.0.1"]
+    assert "Received 0 response" in guest.run(probe, check=False).stdout
+    guest.run(["ip", "address", "add", "169.254.9.5/16", "dev", "eth0"])
+    guest.run(["ip", "neighbour", "replace", "169.254.0.1", "lladdr", bridge_mac(segment), "dev", "eth0"])
+    guest.run(["ip", "route", "add", "169.254.9.4", "via", "169.254.0.1"])
+    for source in ("10.1.1.5", "169.254.9.5"):
+        for address in ("169.254.0.1", "169.254.9.4"):
+            assert not guest.ok(["busybox", "ping", "-c", "1", "-W", "1", "-I", source, address])
+    assert heard() == before
 
 
 def test_the_control_plane_connects_over_the_control_network(lab: Lab) -> None:
