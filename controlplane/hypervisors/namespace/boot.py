@@ -203,12 +203,18 @@ def make_base(base: Path, *, one_user: bool) -> None:
 
 
 def prepare_guest(folder: Path, instance_id: str, hostname: str, template: str) -> None:
-    """Write what is different in each guest; at later starts all is as the guest left it."""
-    etc = folder / "root/upper/etc"
-    if not (etc / "inittab").exists():
-        etc.mkdir(parents=True, exist_ok=True)
-        # the file that was looked for comes last
-        common_etc(etc, instance_id, hostname, guest_inittab(template))
+    """Write what is different in each guest; at later starts all is as the guest left it.
+
+    From its first start on the guest's tree is never written to from here: it may hold links to anywhere by then.
+    """
+    changes, fresh = folder / "root", folder / ".root.new"
+    if changes.exists():
+        return
+    shutil.rmtree(fresh, ignore_errors=True)
+    etc = fresh / "upper/etc"
+    etc.mkdir(parents=True)
+    common_etc(etc, instance_id, hostname, guest_inittab(template))
+    fresh.rename(changes)
 
 
 def _link(path: Path, to: str) -> None:

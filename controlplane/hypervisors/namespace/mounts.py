@@ -108,10 +108,12 @@ def _overlay(mount: Mount, target: Path) -> None:
 
 
 def _fill(upper: Path, source: Path) -> None:
-    """Copy what ``upper`` has not of ``source``."""
+    """Copy what ``upper`` has not of ``source``. A link that the guest made of a directory is not followed."""
     for path in source.iterdir():
         copy = upper / path.name
         if path.is_dir() and not path.is_symlink():
+            if copy.is_symlink() or (copy.exists() and not copy.is_dir()):
+                continue
             copy.mkdir(path.stat().st_mode & 0o7777, exist_ok=True)
             _fill(copy, path)
         elif not copy.exists() and not copy.is_symlink():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import stat
 from pathlib import Path
 
@@ -74,6 +75,16 @@ def test_a_guest_keeps_what_it_changed(tmp_path: Path) -> None:
     boot.prepare_guest(tmp_path, "g-1", "vm1", "bare")
     assert (etc / "hostname").read_text() == "renamed\n"
     assert (etc / "inittab").read_text() == boot.guest_inittab("bare")
+
+
+def test_nothing_is_written_where_a_guest_may_have_put_links(tmp_path: Path) -> None:
+    boot.prepare_guest(tmp_path, "g-1", "vm1", "bare")
+    machine, etc = tmp_path / "machine", tmp_path / "root/upper/etc"
+    machine.mkdir()
+    shutil.rmtree(etc)
+    etc.symlink_to(machine)
+    boot.prepare_guest(tmp_path, "g-1", "vm1", "bare")
+    assert list(machine.iterdir()) == []
 
 
 @pytest.mark.parametrize("template", sorted(boot.TEMPLATES))
