@@ -321,7 +321,10 @@ class NamespaceHypervisor:
     def console(self, instance_id: str) -> str:
         """What the instance's init and the programs it runs printed, the newest 4 MiB at most."""
         try:
-            return (self._records.folder(instance_id) / CONSOLE_LOG).read_text(errors="replace")
+            with (self._records.folder(instance_id) / CONSOLE_LOG).open("rb") as file:
+                # root in the instance can make the file as long as it likes
+                file.seek(max(0, file.seek(0, os.SEEK_END) - CONSOLE_LOG_LIMIT))
+                return file.read(CONSOLE_LOG_LIMIT).decode(errors="replace")
         except FileNotFoundError:
             return ""
 

@@ -11,16 +11,19 @@ from controlplane.hypervisors.namespace.launch import DROPPED_CAPABILITIES
 
 
 def command(pid: int, argv: Sequence[str], variables: Sequence[tuple[str, str]] = ()) -> list[str]:
-    """The argument list that runs ``argv`` in the instance whose PID 1 is ``pid``, with no more rights than it has."""
+    """The argument list that runs ``argv`` in the instance whose PID 1 is ``pid``, with no more rights than it has.
+
+    They are given up before going in: everything inside, env(1) too, is the instance's to replace.
+    """
     rights = ",".join(f"-{name}" for name in DROPPED_CAPABILITIES)
     assignments = [f"{name}={value}" for name, value in environment(variables).items()]
     return [
+        *("setpriv", f"--bounding-set={rights}", "--"),
         "nsenter",
         f"--target={pid}",
         *("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"),
         "--",
         *("/usr/bin/env", "-i", *assignments),
-        *("/usr/bin/setpriv", f"--bounding-set={rights}", "--"),
         *argv,
     ]
 

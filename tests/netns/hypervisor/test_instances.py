@@ -212,6 +212,34 @@ def test_the_console_log_does_not_grow_without_end(directory: Path, hypervisor: 
     assert (directory / "instances/g-1" / CONSOLE_LOG).stat().st_size == 0
 
 
+def test_the_end_of_the_console_log_is_shown_however_long_it_is(hypervisor: NamespaceHypervisor) -> None:
+    hypervisor.start_guest(guest(1))
+    output(hypervisor, "g-1", "sh", "-c", "truncate -s 64G /proc/1/fd/1; echo the end >>/proc/1/fd/1")
+    shown = hypervisor.console("g-1")
+    assert shown.endswith("the end\n")
+    assert len(shown) == CONSOLE_LOG_LIMIT
+
+
+def test_a_guest_that_nested_its_directories_deeply_is_destroyed(
+    directory: Path, hypervisor: NamespaceHypervisor
+) -> None:
+    hypervisor.start_guest(guest(1))
+    nest = "import os\nfor _ in range(3000): os.mkdir('directory'); os.chdir('directory')"
+    run(hypervisor.command("g-1", ["/usr/bin/python3", "-c", nest]))
+    hypervisor.destroy("g-1")
+    assert list((directory / "instances").iterdir()) == []
+
+
+def test_what_a_guest_put_in_place_of_a_program_gets_no_further_rights(hypervisor: NamespaceHypervisor) -> None:
+    hypervisor.start_guest(guest(1))
+    bounding = ["grep", "CapBnd", "/proc/self/status"]
+    expected = output(hypervisor, "g-1", *bounding)
+    program = "#!/bin/sh\nexec grep CapBnd /proc/self/status\n"
+    run(hypervisor.command("g-1", ["sh", "-c", "cat >/root/env && chmod +x /root/env"]), stdin=program)
+    run(hypervisor.command("g-1", ["mv", "/root/env", "/usr/bin/env"]))
+    assert output(hypervisor, "g-1", "anything") == expected
+
+
 def test_twenty_at_once(directory: Path, hypervisor: NamespaceHypervisor) -> None:
     hypervisor.ensure_segment(Segment("guest-1"))
     begin = time.monotonic()

@@ -22,8 +22,9 @@ def test_a_launch_travels_as_one_line() -> None:
 
 def test_a_command_in_an_instance_has_no_more_rights_and_nothing_of_the_caller_s_environment() -> None:
     command = enter.command(42, ["sh", "-c", "id"], [("TERM", "vt100")])
-    assert command[:2] == ["nsenter", "--target=42"]
+    # before going in, where every program may be the guest's own
+    assert (command[0], command[2:5]) == ("setpriv", ["--", "nsenter", "--target=42"])
     assert command[-3:] == ["sh", "-c", "id"]
     assert "TERM=vt100" in command[command.index("-i") :]
-    rights = next(word for word in command if word.startswith("--bounding-set="))
-    assert all(f"-{name}" in rights for name in DROPPED_CAPABILITIES)
+    assert command[1].startswith("--bounding-set=")
+    assert all(f"-{name}" in command[1] for name in DROPPED_CAPABILITIES)
