@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
+from appliance.errors import GatehouseError
 from controlplane import events
 from controlplane.core import Core, Stopping
 from controlplane.network import networks as network_rows
@@ -93,11 +94,17 @@ class Housekeeping:
         with self._core.database.reading() as session:
             delay = timedelta(seconds=self._core.configuration.get_int(session, "expunge.delay"))
             statement = select(Vm.id).where(
-                Vm.state == "Destroyed", Vm.removed.is_(None), Vm.destroyed <= now() - delay
+                # Expunging: begun before, but not done
+                Vm.state.in_(("Destroyed", "Expunging")),
+                Vm.removed.is_(None),
+                Vm.destroyed <= now() - delay,
             )
             due = list(session.scalars(statement))
         for vm_id in due:
-            vms.expunge_vm(self._flow, vm_id)
+            try:
+                vms.expunge_vm(self._flow, vm_id)
+            except GatehouseError as error:
+                log.warning("virtual machine %s was not expunged: %s", vm_id, error)
 
     def follow_power(self) -> None:
         """VMs that run no more, because the guest shut itself down or the host restarted, are Stopped."""

@@ -16,6 +16,9 @@ from controlplane.store.models import Cluster, Host, Network, Nic, Pod, Vm, now
 from controlplane.workflows import networks
 from controlplane.workflows.flow import Flow
 
+#: states of VMs that nothing but expunging is left for
+_GONE = ("Destroyed", "Expunging", "Error")
+
 
 def deploy_vm(flow: Flow, vm_id: str) -> None:
     """Workflow: bring up a new VM's networks, then the VM. A failure gives its addresses back; the VM is in Error."""
@@ -42,7 +45,11 @@ def stop_vm(flow: Flow, vm_id: str, forced: bool = False) -> None:
 
 def reboot_vm(flow: Flow, vm_id: str, forced: bool = False) -> None:
     """Workflow: stop a VM and start it again."""
-    flow.step("halt", _power_off, vm_id, forced)
+    try:
+        flow.step("halt", _power_off, vm_id, forced)
+    except ApiError:
+        flow.step("go on", _go_on, vm_id)
+        raise
     try:
         flow.step("start", _power_on, vm_id)
     except ApiError:
@@ -84,8 +91,16 @@ def _needs(flow: Flow, vm_id: str) -> list[list[str]]:
 
 
 def _power_on(flow: Flow, vm_id: str) -> None:
+    # in turns with what stops and expunges it, or a machine could be left running without its rows
+    with flow.locks.of(vm_id):
+        _power_on_alone(flow, vm_id)
+
+
+def _power_on_alone(flow: Flow, vm_id: str) -> None:
     with flow.core.database.transaction() as session:
         vm = _existing(session, vm_id)
+        if vm.state in _GONE:
+            raise ApiError(f"virtual machine {vm.name} was destroyed meanwhile")
         segments = [Segment(routers.guest_segment(nic.network_id), nic.network.mtu or 1500) for nic in vm.nics]
         spec = GuestSpec(
             id=vm.id,
@@ -110,10 +125,23 @@ def _power_off(flow: Flow, vm_id: str, forced: bool) -> None:
     flow.core.hypervisor.stop(vm_id, force=forced)
 
 
+def _go_on(flow: Flow, vm_id: str) -> None:
+    # if it does not run after all, housekeeping will notice
+    with flow.core.database.transaction() as session:
+        vm = session.get_one(Vm, vm_id)
+        if vm.state == "Starting":
+            vm.state = "Running"
+
+
 def _halt(flow: Flow, vm_id: str, forced: bool, state: str = "Stopped") -> None:
+    with flow.locks.of(vm_id):
+        _halt_alone(flow, vm_id, forced, state)
+
+
+def _halt_alone(flow: Flow, vm_id: str, forced: bool, state: str) -> None:
     with flow.core.database.transaction() as session:
         vm = session.get(Vm, vm_id)
-        if vm is None or vm.removed is not None:
+        if vm is None or vm.removed is not None or (state == "Stopped" and vm.state in _GONE):
             return
         vm.state = "Stopping"
     flow.core.hypervisor.stop(vm_id, force=forced)
@@ -127,22 +155,33 @@ def _halt(flow: Flow, vm_id: str, forced: bool, state: str = "Stopped") -> None:
 
 
 def expunge_vm(flow: Flow, vm_id: str) -> None:
-    """Remove a VM's machine and free what it had. Doing so twice does nothing."""
-    flow.core.hypervisor.destroy(vm_id)
-    with flow.core.database.transaction() as session:
-        vm = session.get(Vm, vm_id)
-        if vm is None:
-            return
-        affected = rows.expunge(session, vm)
-        network_rows.mark_idle(session, affected)
-        routers_behind = [target for network in affected if (target := desire_network(session, network))]
+    """Remove a VM's machine and free what it had. Doing so twice does nothing. ApiError when it was recovered."""
+    with flow.locks.of(vm_id):
+        with flow.core.database.transaction() as session:
+            vm = session.get(Vm, vm_id)
+            if vm is None or vm.removed is not None:
+                return
+            if vm.state not in _GONE:
+                raise ApiError(f"virtual machine {vm.name} was recovered meanwhile: it is {vm.state}")
+            vm.state = "Expunging"
+        flow.core.hypervisor.destroy(vm_id)
+        with flow.core.database.transaction() as session:
+            affected = rows.expunge(session, session.get_one(Vm, vm_id))
+            network_rows.mark_idle(session, affected)
+            routers_behind = [target for network in affected if (target := desire_network(session, network))]
     for router_id, _ in routers_behind:
         flow.reconciler.wake(router_id)
 
 
 def _give_up(flow: Flow, vm_id: str) -> None:
     """A VM that could not be deployed: visible in state Error, but without addresses."""
-    flow.core.hypervisor.destroy(vm_id)
+    try:
+        flow.core.hypervisor.destroy(vm_id)
+    except Exception:
+        # it may run, so its addresses stay its own; destroying it once more frees them
+        with flow.core.database.transaction() as session:
+            session.get_one(Vm, vm_id).state = "Error"
+        raise
     with flow.core.database.transaction() as session:
         vm = session.get(Vm, vm_id)
         if vm is None or vm.removed is not None:

@@ -77,7 +77,7 @@ def list_virtual_machines(call: Call, params: ListVirtualMachines) -> tuple[int,
             Vm.state.not_in(("Destroyed", "Expunging")) if present else func.lower(Vm.state) == params.state.lower()
         )
     if not _sees_destroyed(call):
-        statement = statement.where(Vm.state != "Destroyed")
+        statement = statement.where(Vm.state.not_in(("Destroyed", "Expunging")))
     if params.networkid is not None:
         statement = statement.where(Vm.id.in_(select(Nic.vm_id).where(Nic.network_id == params.networkid)))
     if params.ipaddress is not None:
@@ -181,6 +181,8 @@ def stop_virtual_machine(call: Call, params: StopVirtualMachine) -> Async:
 def reboot_virtual_machine(call: Call, params: StopVirtualMachine) -> Async:
     vm = guests.find(call, params.id)
     vms.need_state(vm, "Running", to="reboot")
+    # it cannot be stopped or destroyed before it is up again
+    vm.state = "Starting"
     return guests.flow(call, vm, f"rebooting VM {vm.name}", "reboot_vm", forced=params.forced)
 
 
@@ -198,7 +200,8 @@ def destroy_virtual_machine(call: Call, params: DestroyVirtualMachine) -> Async:
     if params.expunge:
         _check_may_expunge(call)
     vms.need_state(vm, "Running", "Stopped", "Destroyed", "Error", to="destroy")
-    if vm.state == "Running":
+    if vm.state in ("Running", "Stopped"):
+        # it cannot be started any more
         vm.state = "Stopping"
     return guests.flow(call, vm, f"destroying VM {vm.name}", "destroy_vm", expunge=params.expunge)
 
@@ -213,7 +216,8 @@ def destroy_virtual_machine(call: Call, params: DestroyVirtualMachine) -> Async:
 def expunge_virtual_machine(call: Call, params: VmId) -> Async:
     vm = call.lookup(Vm, params.id)
     _check_may_expunge(call)
-    vms.need_state(vm, "Destroyed", "Error", to="expunge")
+    # Expunging: again, when it failed before
+    vms.need_state(vm, "Destroyed", "Error", "Expunging", to="expunge")
     return Async(
         "VirtualMachine",
         vm.id,

@@ -193,6 +193,21 @@ def test_power(tenant: Tenant) -> None:
     assert tenant.run("startVirtualMachine", id=vm["id"])["state"] == "Running"
 
 
+def test_a_vm_on_its_way_takes_no_other_order(
+    tenant: Tenant, acting: ActingRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = tenant.network()["id"]
+    first, second = (tenant.vm(networkids=network)["id"] for _ in range(2))
+    tenant.run("stopVirtualMachine", id=second)
+    # workflows take their time
+    monkeypatch.setattr(ActingRuntime, "start_workflow", lambda *_: None)
+    tenant.call("rebootVirtualMachine", id=first)
+    for command in ("stopVirtualMachine", "destroyVirtualMachine", "rebootVirtualMachine"):
+        assert "it is Starting" in tenant.call.error(command, id=first)["errortext"]
+    tenant.call("destroyVirtualMachine", id=second)
+    assert "it is Stopping" in tenant.call.error("startVirtualMachine", id=second)["errortext"]
+
+
 def test_destroying_recovering_and_expunging(tenant: Tenant) -> None:
     vm = tenant.vm(networkids=tenant.network()["id"])
     assert tenant.run("destroyVirtualMachine", id=vm["id"])["state"] == "Destroyed"
