@@ -55,6 +55,8 @@ def need_network(address: PublicIp) -> Network:
         raise ParameterError(f"IP address {address.address} is not associated with a network")
     if address.state != "Allocated":
         raise ParameterError(f"IP address {address.address} is {address.state.lower()}")
+    if address.network.state == "Destroy":
+        raise ParameterError(f"network {address.network.name} of IP address {address.address} is being deleted")
     return address.network
 
 

@@ -111,7 +111,10 @@ def _ensure_router(flow: Flow, network_id: str, deadline: float, ids: frozenset[
             raise
         with core.database.transaction() as session:
             network = session.get_one(Network, network_id)
-            network.state, network.restart_required = "Implemented", False
+            network.restart_required = False
+            # it may have been marked for deletion meanwhile, which waits for the lock
+            if network.state == "Implementing":
+                network.state = "Implemented"
             rows.mark_idle(session, [network_id])
     return router_id, generation
 
@@ -192,7 +195,13 @@ def remove_router(flow: Flow, router_id: str, *, replaced: bool = False) -> None
         if router is None or router.removed is not None:
             return
         router.state, router.desired_state = "Stopping", "Stopped"
-    flow.core.hypervisor.destroy(router_id)
+    try:
+        flow.core.hypervisor.destroy(router_id)
+    except Exception:
+        with flow.core.database.transaction() as session:
+            # from here it can be started or destroyed again
+            session.get_one(Appliance, router_id).state = "Error"
+        raise
     with flow.core.database.transaction() as session:
         router = session.get_one(Appliance, router_id)
         router.state, router.removed, router.healthy = "Destroyed", now(), None
@@ -239,7 +248,9 @@ def shutdown(flow: Flow, network_id: str) -> bool:
         flow.core.hypervisor.remove_segment(routers.guest_segment(network_id))
         with flow.core.database.transaction() as session:
             network = session.get_one(Network, network_id)
-            network.state, network.idle_since = "Allocated", None
+            network.idle_since = None
+            if network.state == "Shutdown":
+                network.state = "Allocated"
             events.record(
                 session,
                 "NETWORK.GC",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from controlplane import routers
+from controlplane import jobs, routers
 from controlplane.desired import desire
 from controlplane.store.models import Appliance
 from controlplane.workflows import networks
@@ -23,7 +23,7 @@ def stop_router(flow: Flow, router_id: str, forced: bool = False) -> None:
 
 def reboot_router(flow: Flow, router_id: str, forced: bool = False) -> None:
     """Workflow: stop a router and start it; it comes back with all its rules."""
-    flow.step("stop", _stop, router_id, forced)
+    flow.step("stop", _stop, router_id, forced, True)
     flow.step("start", _start, router_id)
 
 
@@ -49,15 +49,23 @@ def _start(flow: Flow, router_id: str) -> None:
             raise
 
 
-def _stop(flow: Flow, router_id: str, forced: bool) -> None:
+def _stop(flow: Flow, router_id: str, forced: bool, back_soon: bool = False) -> None:
     with flow.locks.of(networks.network_of_router(flow.core, router_id)):
         with flow.core.database.transaction() as session:
             router = session.get_one(Appliance, router_id)
             router.state, router.desired_state = "Stopping", "Stopped"
-        flow.core.hypervisor.stop(router_id, force=forced)
+        try:
+            flow.core.hypervisor.stop(router_id, force=forced)
+        except Exception:
+            with flow.core.database.transaction() as session:
+                session.get_one(Appliance, router_id).state = "Error"
+            raise
         with flow.core.database.transaction() as session:
             router = session.get_one(Appliance, router_id)
             router.state, router.healthy = "Stopped", None
+            # who waits for it would wait until somebody starts it; jobs from now on end at once (``desired``)
+            for job in [] if back_soon else jobs.reached(session, router_id, router.desired_generation):
+                jobs.succeed(session, job)
 
 
 def _destroy(flow: Flow, router_id: str) -> None:

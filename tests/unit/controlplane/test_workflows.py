@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,95 @@ def test_stop_start_destroy_and_expunge(fleet: Fleet, flow: Flow, recorder: Reco
     wait_for(lambda: not fleet.agents[router_id].pushed[-1]["state"]["dhcp"]["hosts"], 5, "the router to forget it")
 
 
+def _another(fleet: Fleet, flow: Flow) -> Flow:
+    """The flow of a second workflow at the same time."""
+    return Flow(fleet.core, fleet.reconciler, flow.locks, None, Recorder().run_step)
+
+
+def test_a_destroyed_guest_is_not_started_by_a_workflow_that_was_under_way(fleet: Fleet, flow: Flow) -> None:
+    vm_id, *_ = deployed(fleet, flow)
+    # a reboot whose guest is down when it is destroyed
+    fleet.hypervisor.stop(vm_id)
+    vms.destroy_vm(_another(fleet, flow), vm_id)
+    for workflow in (vms.reboot_vm, vms.start_vm):
+        with pytest.raises(ApiError, match="destroyed meanwhile"):
+            workflow(_another(fleet, flow), vm_id)
+        assert fleet.hypervisor.power(vm_id) != "running"
+        assert fleet.read(Vm, vm_id).state == "Destroyed"
+    # nor is it a stopped one again
+    vms.stop_vm(_another(fleet, flow), vm_id)
+    assert fleet.read(Vm, vm_id).state == "Destroyed"
+
+
+def test_a_guest_that_is_expunged_while_it_starts_leaves_no_machine(fleet: Fleet, flow: Flow) -> None:
+    vm_id, *_ = deployed(fleet, flow)
+    vms.stop_vm(flow, vm_id)
+    destroying = threading.Thread(target=vms.destroy_vm, args=(_another(fleet, flow), vm_id, True))
+
+    def fail(instance_id: str) -> None:
+        destroying.start()
+        # as far as it gets; it must wait for the start
+        destroying.join(0.3)
+
+    fleet.hypervisor.fail = fail
+    vms.start_vm(_another(fleet, flow), vm_id)
+    destroying.join(5)
+    assert fleet.hypervisor.power(vm_id) == "absent"
+    assert fleet.read(Vm, vm_id).removed is not None
+
+
+def test_a_recovered_guest_is_not_expunged(fleet: Fleet, flow: Flow) -> None:
+    vm_id, *_ = deployed(fleet, flow)
+    vms.stop_vm(flow, vm_id)
+    with pytest.raises(ApiError, match="recovered"):
+        vms.expunge_vm(flow, vm_id)
+    assert fleet.read(Vm, vm_id).removed is None
+    assert fleet.hypervisor.power(vm_id) == "stopped"
+
+
+def test_a_guest_that_cannot_be_taken_away_can_be_destroyed_later(
+    fleet: Fleet, flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm_id, _ = new_vm(fleet)
+
+    def stuck(instance_id: str) -> None:
+        if instance_id == vm_id:
+            raise HypervisorError("the host does not answer")
+
+    with monkeypatch.context() as patched:
+        fleet.hypervisor.fail = stuck
+        patched.setattr(fleet.hypervisor, "destroy", stuck)
+        with pytest.raises(ApiError, match="does not answer"):
+            vms.deploy_vm(flow, vm_id)
+    assert fleet.read(Vm, vm_id).state == "Error"
+    vms.destroy_vm(_another(fleet, flow), vm_id, expunge=True)
+    assert fleet.read(Vm, vm_id).removed is not None
+
+
+def test_one_guest_that_cannot_be_expunged_does_not_keep_the_others(
+    fleet: Fleet, flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, network_id, _ = deployed(fleet, flow)
+    second, _ = new_vm(fleet, network_id)
+    vms.deploy_vm(_another(fleet, flow), second)
+    for vm_id in (first, second):
+        vms.destroy_vm(_another(fleet, flow), vm_id)
+        with fleet.database.transaction() as session:
+            session.get_one(Vm, vm_id).destroyed = session.get_one(Vm, vm_id).created.replace(year=2020)
+
+    def stuck(instance_id: str) -> None:
+        raise HypervisorError("the host does not answer")
+
+    house = Housekeeping(fleet.core, fleet.reconciler, flow.locks)
+    destroy = fleet.hypervisor.destroy
+    with monkeypatch.context() as patched:
+        patched.setattr(fleet.hypervisor, "destroy", lambda id: stuck(id) if id == first else destroy(id))
+        house.expunge()
+    assert fleet.read(Vm, second).removed is not None
+    house.expunge()
+    assert fleet.read(Vm, first).removed is not None
+
+
 def test_restart_with_cleanup_builds_another_router_from_the_same_rows(fleet: Fleet, flow: Flow) -> None:
     _, network_id, before = deployed(fleet, flow)
     with fleet.database.transaction() as session:
@@ -299,6 +389,62 @@ def test_router_operations(fleet: Fleet, flow: Flow) -> None:
     router = router_of(fleet, network_id)
     assert router is not None
     assert router.state == "Running"
+
+
+def test_a_stopped_router_leaves_no_job_waiting(fleet: Fleet, flow: Flow) -> None:
+    _, _, router_id = deployed(fleet, flow)
+    fleet.agents[router_id].reachable = False
+    with fleet.database.transaction() as session:
+        waiting = fleet.job(session, (router_id, desire(session, router_id)))
+    routers.stop_router(flow, router_id)
+    assert fleet.read(AsyncJob, waiting).status == 1
+
+
+@pytest.mark.parametrize(("workflow", "method"), [(routers.stop_router, "stop"), (routers.destroy_router, "destroy")])
+def test_a_router_that_could_not_be_stopped_can_be_started_again(
+    fleet: Fleet, flow: Flow, monkeypatch: pytest.MonkeyPatch, workflow: Callable[[Flow, str], None], method: str
+) -> None:
+    _, _, router_id = deployed(fleet, flow)
+
+    def stuck(instance_id: str, **_: object) -> None:
+        raise HypervisorError("the host does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fleet.hypervisor, method, stuck)
+        with pytest.raises(ApiError, match="does not answer"):
+            workflow(flow, router_id)
+    # startRouter refuses what is neither Stopped, Running nor in Error
+    assert fleet.read(Appliance, router_id).state == "Error"
+    routers.start_router(_another(fleet, flow), router_id)
+    assert fleet.read(Appliance, router_id).state == "Running"
+
+
+def test_a_network_deleted_while_it_is_implemented_stays_deleted(fleet: Fleet, flow: Flow) -> None:
+    with fleet.database.transaction() as session:
+        network_id = fleet.in_session(session).network().id
+
+    def delete(instance_id: str) -> None:
+        with fleet.database.transaction() as session:
+            network_rows.begin_delete(session, session.get_one(Network, network_id))
+
+    fleet.hypervisor.fail = delete
+    networks.implement_network(flow, network_id)
+    assert fleet.read(Network, network_id).state == "Destroy"
+
+
+def test_a_network_deleted_while_it_is_collected_stays_deleted(
+    fleet: Fleet, flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm_id, network_id, _ = deployed(fleet, flow)
+    vms.destroy_vm(flow, vm_id, expunge=True)
+
+    def delete(name: str) -> None:
+        with fleet.database.transaction() as session:
+            network_rows.begin_delete(session, session.get_one(Network, network_id))
+
+    monkeypatch.setattr(fleet.hypervisor, "remove_segment", delete)
+    assert networks.shutdown(flow, network_id)
+    assert fleet.read(Network, network_id).state == "Destroy"
 
 
 def test_deleting_a_network(fleet: Fleet, flow: Flow) -> None:
@@ -392,8 +538,6 @@ def test_an_agent_of_a_new_router_may_be_slow(fleet: Fleet, flow: Flow) -> None:
             agent.calls = 0
 
     fleet.hypervisor.fail = boot
-    import threading
-
     thread = threading.Thread(target=vms.deploy_vm, args=(flow, vm_id))
     thread.start()
     wait_for(lambda: any(agent.calls > 3 for agent in fleet.agents.values()), 3, "some tries")

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane.errors import ParameterError, RuleConflictError, UnsupportedError
-from controlplane.network import addresses, firewall, forwarding, staticnat
+from controlplane.network import addresses, firewall, forwarding, networks, staticnat
 from controlplane.network.ports import Ports, Traffic, parse_ports, parse_traffic
 from controlplane.store.models import FirewallRule, Nic, PortForwardingRule, PublicIp
 from tests.rows import Rows
@@ -326,3 +326,11 @@ def test_releasing_an_address_takes_its_rules_along(rows: Rows, session: Session
         assert not session.scalars(select(model)).all()
     assert session.get(PublicIp, address.id) is None
     addresses.finish_release(session, address.id)
+
+
+def test_a_network_that_is_being_deleted_takes_no_rule(rows: Rows) -> None:
+    address = rows.address(rows.network())
+    assert address.network is not None
+    networks.begin_delete(rows.session, address.network)
+    with pytest.raises(ParameterError, match="is being deleted"):
+        firewall.create_ingress(rows.session, address, Traffic("tcp"), [])
