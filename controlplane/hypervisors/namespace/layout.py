@@ -85,7 +85,8 @@ def kernel(memory_mb: int) -> list[Mount]:
         Mount("proc", "/proc"),
         Mount("sysfs", "/sys"),
         Mount("tmpfs", "/dev", megabytes=1),
-        *(Mount("bind", f"/dev/{name}", f"/dev/{name}", optional=True) for name in DEVICES),
+        # nodes of the machine: read-only keeps their mode and owner, and does not keep anyone from writing to a device
+        *(Mount("bind", f"/dev/{name}", f"/dev/{name}", read_only=True, optional=True) for name in DEVICES),
         Mount("devpts", "/dev/pts"),
         Mount("symlink", "/dev/ptmx", "pts/ptmx"),
         Mount("symlink", "/dev/fd", "/proc/self/fd"),

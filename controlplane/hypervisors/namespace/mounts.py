@@ -127,8 +127,10 @@ def in_user_namespace() -> bool:
 def _proc(target: Path) -> None:
     _kernel("proc", target, 0)
     # kernel parameters of the network namespace are the instance's own, all others are the machine's
-    for name, read_only in (("sys", True), ("sys/net", False)):
+    for name, read_only in (("sys", True), ("sys/net", False), ("irq", True), ("bus", True), ("fs", True)):
         path = target / name
+        if not path.exists():
+            continue
         syscalls.mount(os.fspath(path), path, flags=syscalls.MS_BIND | syscalls.MS_REC)
         syscalls.set_read_only(path, read_only)
     for name in ("sysrq-trigger", "kcore", "keys", "timer_list", "kmsg"):

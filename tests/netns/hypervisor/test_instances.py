@@ -122,6 +122,20 @@ def test_a_guest_has_no_secret_of_the_machine(hypervisor: NamespaceHypervisor) -
     assert found.split() == ["/home:", "/root:"]
 
 
+def test_a_guest_cannot_change_the_machine_s_devices_and_interrupts(hypervisor: NamespaceHypervisor) -> None:
+    hypervisor.start_guest(guest(1))
+    mode = Path("/dev/full").stat().st_mode
+    try:
+        assert "Read-only file system" in output(hypervisor, "g-1", "chmod", "600", "/dev/full", check=False)
+    finally:
+        Path("/dev/full").chmod(mode)
+    assert output(hypervisor, "g-1", "sh", "-c", "echo >/dev/null && head -c 3 /dev/zero | wc -c") == "3\n"
+    affinity = "/proc/irq/default_smp_affinity"
+    if Path(affinity).exists():
+        same = output(hypervisor, "g-1", "sh", "-c", f"cat {affinity} >{affinity}", check=False)
+        assert "Read-only file system" in same
+
+
 def test_every_call_may_be_repeated(hypervisor: NamespaceHypervisor) -> None:
     hypervisor.ensure_segment(Segment("guest-1"))
     hypervisor.ensure_segment(Segment("guest-1"))
