@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ USER = "dnsmasq"
 MOST_LEASES = 65536
 #: tag of a guest's NICs that are not its default one
 SECONDARY = "secondary"
+#: what dnsmasq takes for an order or a lease time, not for a name (dnsmasq(8), --dhcp-host)
+_DNSMASQ_WORD = re.compile("ignore|infinite|[0-9]+[smhdw]?", re.IGNORECASE)
 #: the name under which guests find the router
 ROUTER_NAME = "data-server"
 
@@ -75,8 +78,10 @@ def _config(dhcp: Dhcp, settings: Settings) -> str:
 def host_lines(domains: Domains, host: DhcpHost) -> tuple[str, str]:
     """A guest's line of the hosts file and of the names file (hosts(5))."""
     tag = "" if host.default else f"set:{SECONDARY},"
-    address, name = str(host.address), host.name
-    return f"{host.mac},{tag}{address},{name}\n", f"{address} {name}.{domains[host.interface]} {name}\n"
+    address, name, full = str(host.address), host.name, f"{host.name}.{domains[host.interface]}"
+    # with its domain such a name cannot be taken for anything else, and the guest is told it without
+    known = full if _DNSMASQ_WORD.fullmatch(name) else name
+    return f"{host.mac},{tag}{address},{known}\n", f"{address} {full} {name}\n"
 
 
 def _own_names(dhcp: Dhcp) -> Iterator[str]:

@@ -78,6 +78,16 @@ def test_nic_that_is_not_the_default_gets_no_router_resolver_and_domain(lab: Lab
     assert lease["staticroutes"] == "192.168.0.0/16 10.1.1.254"
 
 
+@pytest.mark.parametrize("name", ["ignore", "infinite", "120"])
+def test_a_guest_may_be_named_like_a_word_of_dnsmasq_s(lab: Lab, name: str) -> None:
+    network = Network(lab)
+    network.state["dhcp"]["hosts"][0]["name"] = name
+    network.push()
+    lease = network.guest(0).dhcp()
+    assert (lease["ip"], lease["hostname"], lease["domain"]) == ("10.1.1.10", name, DOMAIN)
+    assert lease["lease"] == "86400"
+
+
 def test_dhclient(network: Network) -> None:
     lease = options_by_dhclient(network.guest(1))
     for line in ("fixed-address 10.1.1.11;", f"option routers {GATEWAY};", f'option domain-name "{DOMAIN}";'):
