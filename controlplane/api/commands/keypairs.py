@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
+from controlplane import events
 from controlplane.api import listing
 from controlplane.api.call import Call
 from controlplane.api.command import Params, Response, ScopedListParams, Success, command, param, shown
@@ -54,12 +55,22 @@ def _show(call: Call, pair: SshKeyPair, private: str | None = None) -> KeyPairRe
     response=KeyPairResponse,
     object_name="keypair",
     event="REGISTER.SSH.KEYPAIR",
+    # making a key takes long: it must not hold the write lock
+    reads=True,
 )
 def create_key_pair(call: Call, params: KeyPairParams) -> Response:
     owner = call.owner(params.account, params.domainid)
     private, public = keypairs.generate()
-    pair = keypairs.add(call.session, owner, params.name, public)
-    call.event(f"created SSH key pair {pair.name}", ("SSHKeyPair", pair.id), account_id=owner.id)
+    with call.runtime.database.transaction() as session:
+        pair = keypairs.add(session, owner, params.name, public)
+        events.record(
+            session,
+            "REGISTER.SSH.KEYPAIR",
+            f"created SSH key pair {pair.name}",
+            account_id=owner.id,
+            user_id=call.user.id,
+            resource=("SSHKeyPair", pair.id),
+        )
     return _show(call, pair, private)
 
 

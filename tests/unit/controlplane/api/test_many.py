@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from sqlalchemy import event, insert, select
 
+from controlplane.compute import keypairs
 from controlplane.store.models import FirewallRule, Nic, PortForwardingRule, new_id, now
 from tests.acting import ActingRuntime, Tenant
 
@@ -129,3 +131,27 @@ def test_tags_go_with_what_had_them(tenant: Tenant) -> None:
     tenant.run("destroyVirtualMachine", id=vm["id"], expunge=True)
     tenant.run("deleteNetwork", id=network["id"])
     assert tenant.call("listTags") == {}
+
+
+def test_making_a_key_keeps_nobody_from_writing(
+    tenant: Tenant, acting: ActingRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = []
+
+    def generate() -> tuple[str, str]:
+        with sqlite3.connect(acting.database.engine.url.database or "", timeout=0, isolation_level=None) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+                free.append(True)
+            except sqlite3.OperationalError:
+                free.append(False)
+        return made
+
+    made = keypairs.generate()
+    monkeypatch.setattr(keypairs, "generate", generate)
+    pair = tenant.call("createSSHKeyPair", name="k")["keypair"]
+    assert free == [True]
+    assert pair["privatekey"] == made[0]
+    assert tenant.call("listSSHKeyPairs", id=pair["id"])["sshkeypair"][0]["fingerprint"] == pair["fingerprint"]
+    assert ("REGISTER.SSH.KEYPAIR", "Completed") in tenant.events()
+    assert tenant.call.error("createSSHKeyPair", name="k")["errorcode"] == 431
