@@ -91,7 +91,8 @@ class DirectSupervisor:
             try:
                 self._spawn(process)
             except BaseException:
-                del self._processes[unit.name]
+                # it may run already, and only its record could not be written
+                self._end(unit.name)
                 raise
 
     def stop(self, name: str) -> None:

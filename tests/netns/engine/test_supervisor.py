@@ -128,6 +128,22 @@ def test_a_missing_program_is_an_error_or_shows_in_the_log(box: Box) -> None:
     wait_for(lambda: supervisor.pid("missing") is None, 5)
 
 
+def test_a_unit_that_cannot_be_noted_down_does_not_go_on_unseen(box: Box, tmp_path: Path) -> None:
+    supervisor = box.supervisor()
+    # in the way of the record, as a full file system would be
+    obstacle = box.settings.run_dir / "units/.shell.new"
+    obstacle.mkdir()
+    unit = Unit("shell", ("/bin/sh", "-c", f"echo $$ >>{tmp_path}/pids; exec sleep 1000"))
+    with pytest.raises(OSError, match="Is a directory"):
+        supervisor.start(unit)
+    assert supervisor.names() == frozenset()
+    obstacle.rmdir()
+    supervisor.start(unit)
+    pid = str(supervisor.pid("shell"))
+    pids = wait_for(lambda: pid in (found := (tmp_path / "pids").read_text().split()) and found, 5, "the unit to run")
+    assert [one for one in pids if running(int(one))] == [pid]
+
+
 def test_a_unit_that_keeps_ending_is_started_at_growing_distances(box: Box) -> None:
     supervisor = box.supervisor()
     supervisor.start(Unit("brief", ("/bin/sh", "-c", "date +%s.%N")))
