@@ -97,10 +97,17 @@ def _integration(runtime: Runtime, options: ServeOptions) -> uvicorn.Server | No
     return server
 
 
+class LineFormatter(logging.Formatter):
+    """One line a message: names that tenants choose may have line ends, which must not begin a line of the log."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the standard library
+        return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
+
+
 def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level.upper())
     for noisy in ("dbos", "uvicorn.error", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
