@@ -11,7 +11,7 @@ from typing import Any
 from tests.bench import cloud
 from tests.bench.figures import Figure, Target
 from tests.documents import Raw
-from tests.netns.lab import Router
+from tests.netns.lab import Lab, Router
 
 ORDER = 1
 
@@ -28,6 +28,7 @@ def measure(quick: bool) -> Iterator[Figure]:
         cold = time.monotonic() - begin
         stages = {"cold": _stages(router)}
         yield from _steps(router, raw, rules, guests, rounds)
+        yield from _guests_alone(lab, guests, rounds)
         router.stop()
         begin = time.monotonic()
         router.start()
@@ -53,13 +54,27 @@ def _steps(router: Router, raw: Raw, rules: int, guests: int, rounds: int) -> It
     joined = _repeat(router, raw, rounds, lambda number: cloud.add_guest(raw, guests + number))
     restarted = [command for pid, command in before.items() if router.processes().get(pid) != command]
     yield Figure(
-        f"one guest added to {guests:,}: engine",
+        f"one guest added to {guests:,}, beside {rules:,} rules: engine",
         "ms",
         joined["engine"],
         Target("at most", 100),
         details=joined["details"],
     )
     yield Figure("daemons restarted by that", "", [len(restarted)], Target("at most", 0), details={"which": restarted})
+
+
+def _guests_alone(lab: Lab, guests: int, rounds: int) -> Iterator[Figure]:
+    raw = cloud.state(lab, rules=0, guests=guests)
+    router = cloud.boot(lab, raw, lab.segment(), lab.segment("public"))
+    joined = _repeat(router, raw, rounds, lambda number: cloud.add_guest(raw, guests + number))
+    router.stop()
+    yield Figure(
+        f"one guest added to {guests:,}: engine",
+        "ms",
+        joined["engine"],
+        Target("at most", 100),
+        details=joined["details"],
+    )
 
 
 def _repeat(router: Router, raw: Raw, rounds: int, change: Callable[[int], None]) -> dict[str, Any]:

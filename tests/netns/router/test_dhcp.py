@@ -94,13 +94,24 @@ def test_dhclient(network: Network) -> None:
         assert line in lease
 
 
+#: as systemd's unit starts it; started as root it asks for capabilities that a guest has not
+_CAPABILITIES = "+net_admin,+net_bind_service,+net_broadcast,+net_raw"
+AS_NETWORK_USER = (
+    *("setpriv", "--reuid=systemd-network", "--regid=systemd-network", "--clear-groups"),
+    *(f"--inh-caps={_CAPABILITIES}", f"--ambient-caps={_CAPABILITIES}"),
+)
+
+
 def test_systemd_networkd(network: Network) -> None:
     guest = network.guest(1)
     guest.write("/etc/systemd/network/10-eth0.network", "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n")
     state = "/run/systemd/netif"
-    guest.run(["sh", "-c", f"mkdir -p {state}/links {state}/leases {state}/lldp && chown -R systemd-network {state}"])
+    user = "systemd-network"
+    guest.run(["sh", "-c", f"mkdir -p {state}/links {state}/leases {state}/lldp && chown -R {user}:{user} {state}"])
     # it needs no systemd as first process; without its message bus it only complains
-    guest.popen(["/usr/lib/systemd/systemd-networkd"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    guest.popen(
+        [*AS_NETWORK_USER, "/usr/lib/systemd/systemd-networkd"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     lease = wait_for(lambda: guest.run(["sh", "-c", f"cat {state}/leases/*"], check=False).stdout, 10, "a lease")
     assert {"ADDRESS=10.1.1.11", f"ROUTER={GATEWAY}", f"DNS={GATEWAY}", f"DOMAINNAME={DOMAIN}"} <= {*lease.splitlines()}
     wait_for(lambda: guest.ping(GATEWAY), 5, "the router")
