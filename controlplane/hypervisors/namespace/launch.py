@@ -21,9 +21,10 @@ from controlplane.hypervisors.namespace.mounts import Mount, perform
 from controlplane.hypervisors.namespace.processes import Process
 from controlplane.hypervisors.namespace.records import write_atomically
 
-#: numbers of capabilities(7) that reach beyond an instance's namespaces: loading modules, raw hardware, clocks,
-#: device nodes, the kernel log, mandatory access control, BPF and the like
+#: numbers of capabilities(7) that reach beyond an instance's namespaces: opening files by handle, loading modules, raw
+#: hardware, clocks, device nodes, the kernel log, mandatory access control, BPF and the like
 DROPPED_CAPABILITIES = {
+    "dac_read_search": 2,
     "linux_immutable": 9,
     "sys_module": 16,
     "sys_rawio": 17,

@@ -136,6 +136,22 @@ def test_a_guest_cannot_change_the_machine_s_devices_and_interrupts(hypervisor: 
         assert "Read-only file system" in same
 
 
+#: opens the file that is the guest's standard output by its file handle (open_by_handle_at(2))
+BY_HANDLE = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+handle, mount = ctypes.create_string_buffer(bytes([128, 0, 0, 0]) + bytes(132)), ctypes.c_int()
+assert libc.name_to_handle_at(-100, b"/proc/1/fd/1", handle, ctypes.byref(mount), 0x400) == 0
+opened = libc.open_by_handle_at(os.open("/proc/1/fd/1", os.O_RDONLY), handle, os.O_RDONLY)
+print("opened" if opened >= 0 else os.strerror(ctypes.get_errno()))
+"""
+
+
+def test_a_guest_opens_no_files_of_the_machine_by_their_handles(hypervisor: NamespaceHypervisor) -> None:
+    hypervisor.start_guest(guest(1))
+    assert output(hypervisor, "g-1", "/usr/bin/python3", "-c", BY_HANDLE) == "Operation not permitted\n"
+
+
 def test_every_call_may_be_repeated(hypervisor: NamespaceHypervisor) -> None:
     hypervisor.ensure_segment(Segment("guest-1"))
     hypervisor.ensure_segment(Segment("guest-1"))
