@@ -140,7 +140,8 @@ def test_a_unit_that_cannot_be_noted_down_does_not_go_on_unseen(box: Box, tmp_pa
     obstacle.rmdir()
     supervisor.start(unit)
     pid = str(supervisor.pid("shell"))
-    pids = wait_for(lambda: pid in (found := (tmp_path / "pids").read_text().split()) and found, 5, "the unit to run")
+    wait_for(lambda: pid in (tmp_path / "pids").read_text().split(), 5, "the unit to run")
+    pids = (tmp_path / "pids").read_text().split()
     assert [one for one in pids if running(int(one))] == [pid]
 
 
