@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from controlplane.api.command import commands
 from tests.control import Caller
@@ -73,9 +72,7 @@ def test_every_event_type_of_a_command_is_listed(admin: Caller) -> None:
 
 
 def test_reading_commands_do_not_write() -> None:
-    source = Path("controlplane/api/commands")
-    assert source.is_dir()
+    # these open a short transaction of their own after slow work
+    own = ("login", "logout", "createSSHKeyPair")
     for item in commands().values():
-        assert item.reads == (item.name.startswith(("list", "get", "query")) or item.name in ("login", "logout")), (
-            item.name
-        )
+        assert item.reads == (item.name.startswith(("list", "get", "query")) or item.name in own), item.name
