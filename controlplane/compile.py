@@ -16,11 +16,23 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from appliance.errors import GatehouseError
 from appliance.schema.types import PortRange
-from controlplane.intent import CONTROL_PREFIX, Filter, Forward, Guest, GuestNetwork, Intent, PublicAddress, RouterNic
+from controlplane.intent import (
+    CONTROL_PREFIX,
+    Balancer,
+    Filter,
+    Forward,
+    Guest,
+    GuestNetwork,
+    Intent,
+    PublicAddress,
+    RouterNic,
+)
+from controlplane.network import stickiness
 from router.services.accounting.model import Accounting
 from router.services.dhcp.model import Dhcp, DhcpHost, DhcpNetwork
 from router.services.firewall.model import EgressDefault, EgressRule, IngressRule
 from router.services.interfaces.model import Interface, Interfaces
+from router.services.loadbalancer.model import BalancedPort, Certificate, HealthCheck, LoadBalancer, Member
 from router.services.metadata.model import GuestMetadata, Metadata
 from router.services.nat.model import Nat, PortForward, SourceNat, StaticNat
 from router.services.password.model import GuestPassword, Passwords
@@ -81,6 +93,8 @@ def compile_router(intent: Intent, memo: Memo | None = None) -> bytes:
     if any("UserData" in network.services for network in networks):
         state[b"metadata"] = _metadata(intent, networks, names, memo)
         state[b"passwords"] = _json(_passwords(intent, networks, names))
+    if intent.balancers:
+        state[b"loadbalancer"] = _json(_load_balancer(intent, names, addresses))
     head = {"kind": "router", "version": 1, "id": intent.appliance_id, "generation": intent.generation}
     return _extend(json.dumps(head).encode(), state=_object(state))
 
@@ -306,6 +320,46 @@ def _passwords(intent: Intent, networks: list[GuestNetwork], names: dict[str, st
             for guest in sorted(intent.guests, key=lambda guest: guest.nic_id)
             if guest.default and guest.password_id in texts and guest.network_id in served
         ),
+    )
+
+
+def _load_balancer(intent: Intent, names: dict[str, str], addresses: dict[str, PublicAddress]) -> LoadBalancer:
+    """Rules that end TLS wait for their first certificate."""
+    guests = {guest.nic_id: guest.address for guest in intent.guests}
+    texts = {public.id: public.address for public in addresses.values() if public.static_nat_nic_id is None}
+    known = {id for id, _ in intent.certificates}
+    rules = []
+    for row in sorted(intent.balancers, key=lambda row: row.id):
+        certificates = tuple(id for id in row.certificates if id in known) if row.protocol == "ssl" else ()
+        if row.public_ip_id in texts and row.network_id in names and (certificates or row.protocol != "ssl"):
+            try:
+                rules.append(_balanced_port(row, texts[row.public_ip_id], names[row.network_id], guests, certificates))
+            except ValidationError as error:
+                raise CompileError(row.id, _reasons(error)) from error
+    return LoadBalancer(
+        rules=tuple(rules),
+        certificates=tuple(Certificate(id=id, pem=SecretStr(pem)) for id, pem in sorted(intent.certificates)),
+    )
+
+
+def _balanced_port(
+    row: Balancer, address: str, interface: str, guests: dict[str, str], certificates: tuple[str, ...]
+) -> BalancedPort:
+    members = sorted(IPv4Address(guests[nic]) for nic in row.members if nic in guests)
+    return BalancedPort.model_validate(
+        {
+            "id": row.id,
+            "address": address,
+            "port": row.public_port,
+            "interface": interface,
+            "protocol": row.protocol,
+            "algorithm": row.algorithm,
+            "members": tuple(Member(address=member, port=row.private_port) for member in members),
+            "sources": tuple(sorted({IPv4Network(cidr, strict=False) for cidr in row.sources})),
+            "stickiness": stickiness.parse(*row.stickiness, row.id) if row.stickiness is not None else None,
+            "health": HealthCheck.model_validate(row.health),
+            "certificates": certificates,
+        }
     )
 
 

@@ -18,12 +18,17 @@ from controlplane.store.models import (
     Domain,
     FirewallRule,
     Host,
+    LoadBalancer,
+    LoadBalancerCertificate,
+    LoadBalancerMember,
+    LoadBalancerPolicy,
     Network,
     NetworkOffering,
     Nic,
     PortForwardingRule,
     PublicIp,
     ServiceOffering,
+    SslCertificate,
     VlanIpRange,
     Vm,
     Zone,
@@ -126,6 +131,28 @@ class Filter(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Balancer:
+    """A load balancer rule with what belongs to it."""
+
+    id: str
+    network_id: str
+    public_ip_id: str
+    algorithm: str
+    protocol: str
+    public_port: int
+    private_port: int
+    sources: tuple[str, ...]
+    #: ids of NICs
+    members: tuple[str, ...]
+    #: method and parameters as they were given
+    stickiness: tuple[str, dict[str, str]] | None
+    #: fields of the router's HealthCheck
+    health: dict[str, Any]
+    #: ids, the oldest first
+    certificates: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Intent:
     """Everything one router's document is made of, at one generation."""
 
@@ -146,8 +173,12 @@ class Intent:
     #: passwords waiting to be fetched, opened: Guest.password_id -> text
     passwords: tuple[tuple[str, str], ...] = ()
 
+    balancers: tuple[Balancer, ...] = ()
+    #: certificates in use: id -> PEM with chain and private key
+    certificates: tuple[tuple[str, str], ...] = ()
+
     def __repr__(self) -> str:
-        # the default would print passwords
+        # the default would print passwords and keys
         return f"Intent({self.appliance_id}, generation {self.generation})"
 
 
@@ -180,6 +211,7 @@ def load(session: Session, appliance_id: str, secrets: Secrets, cloud: str) -> I
     nics = tuple(RouterNic(**nic) for nic in router.nics)
     served = [nic.network for nic in nics if nic.role == "guest"]
     guests = _guests(session, served)
+    balancers = _balancers(session, served)
     return Intent(
         appliance_id=appliance_id,
         generation=router.desired_generation,
@@ -194,6 +226,8 @@ def load(session: Session, appliance_id: str, secrets: Secrets, cloud: str) -> I
         guests=guests,
         forwards=_forwards(session, served),
         filters=_filters(session, served),
+        balancers=balancers,
+        certificates=_certificates(session, balancers, secrets),
         passwords=tuple(
             (guest.password_id, secrets.open(guest.password))
             for guest in guests
@@ -320,3 +354,58 @@ def _filters(session: Session, served: list[str]) -> tuple[Filter, ...]:
         cast(FirewallRule.destination_cidrs, Text),
     ).where(FirewallRule.network_id.in_(served), FirewallRule.state != REVOKED)
     return _rows(session, Filter, statement)
+
+
+def _balancers(session: Session, served: list[str]) -> tuple[Balancer, ...]:
+    rules = session.scalars(
+        select(LoadBalancer).where(LoadBalancer.network_id.in_(served), LoadBalancer.state != REVOKED)
+    ).all()
+    if not rules:
+        return ()
+    here = select(LoadBalancer.id).where(LoadBalancer.network_id.in_(served))
+    members: dict[str, list[str]] = {}
+    for member in session.execute(
+        select(LoadBalancerMember.rule_id, LoadBalancerMember.nic_id).where(
+            LoadBalancerMember.rule_id.in_(here), LoadBalancerMember.state != REVOKED
+        )
+    ):
+        members.setdefault(member.rule_id, []).append(member.nic_id)
+    policies = {
+        (policy.rule_id, policy.kind): policy
+        for policy in session.scalars(
+            select(LoadBalancerPolicy).where(LoadBalancerPolicy.rule_id.in_(here), LoadBalancerPolicy.state != REVOKED)
+        )
+    }
+    certificates: dict[str, list[str]] = {}
+    for use in session.scalars(
+        select(LoadBalancerCertificate)
+        .where(LoadBalancerCertificate.rule_id.in_(here), LoadBalancerCertificate.state != REVOKED)
+        .order_by(LoadBalancerCertificate.created, LoadBalancerCertificate.id)
+    ):
+        certificates.setdefault(use.rule_id, []).append(use.certificate_id)
+    found = []
+    for rule in rules:
+        sticky, health = policies.get((rule.id, "Stickiness")), policies.get((rule.id, "HealthCheck"))
+        found.append(
+            Balancer(
+                id=rule.id,
+                network_id=rule.network_id,
+                public_ip_id=rule.public_ip_id,
+                algorithm=rule.algorithm,
+                protocol=rule.protocol,
+                public_port=rule.public_port,
+                private_port=rule.private_port,
+                sources=tuple(rule.source_cidrs),
+                members=tuple(members.get(rule.id, ())),
+                stickiness=(sticky.method or "", sticky.params) if sticky is not None else None,
+                health=health.params if health is not None else {},
+                certificates=tuple(certificates.get(rule.id, ())),
+            )
+        )
+    return tuple(found)
+
+
+def _certificates(session: Session, balancers: tuple[Balancer, ...], secrets: Secrets) -> tuple[tuple[str, str], ...]:
+    used = {id for balancer in balancers if balancer.protocol == "ssl" for id in balancer.certificates}
+    rows = session.scalars(select(SslCertificate).where(SslCertificate.id.in_(used))).all() if used else ()
+    return tuple((row.id, "".join((row.certificate, row.chain or "", secrets.open(row.private_key)))) for row in rows)

@@ -25,6 +25,7 @@ def has_news(appliance: Appliance, status: Status, health: Health) -> bool:
         or status.version != appliance.version
         or any(repair.number > appliance.repairs_seen for repair in status.repairs)
         or bool(_fetched(status))
+        or (appliance.balanced or {}) != _balanced(status)
         or health.healthy != appliance.healthy
         or _detail(health) != appliance.health
     )
@@ -41,6 +42,8 @@ def take_status(session: Session, appliance: Appliance, status: Status) -> None:
         appliance.observed_generation = status.generation
     if status.version != appliance.version:
         appliance.version = status.version
+    if (appliance.balanced or {}) != (balanced := _balanced(status)):
+        appliance.balanced = balanced
     _record_repairs(session, appliance, status.repairs)
     _forget_passwords(session, appliance, _fetched(status))
 
@@ -61,6 +64,13 @@ def _fetched(status: Status) -> list[str]:
     report = status.reports.get("password")
     ids = report.get("fetched") if isinstance(report, dict) else None
     return [item for item in ids if isinstance(item, str)] if isinstance(ids, list) else []
+
+
+def _balanced(status: Status) -> dict[str, Any]:
+    """Of a load balancer: rule id -> "address:port" -> "Up" or "Down"."""
+    report = status.reports.get("loadbalancer")
+    members = report.get("members") if isinstance(report, dict) else None
+    return members if isinstance(members, dict) else {}
 
 
 def _forget_passwords(session: Session, appliance: Appliance, ids: list[str]) -> None:

@@ -16,6 +16,7 @@ from router.services.accounting.model import Accounting
 from router.services.dhcp.model import Dhcp
 from router.services.firewall.model import Firewall
 from router.services.interfaces.model import Interfaces
+from router.services.loadbalancer.model import LoadBalancer
 from router.services.metadata.model import Metadata
 from router.services.nat.model import Nat
 from router.services.password.model import Passwords
@@ -32,6 +33,7 @@ class RouterState(Frozen):
     metadata: Metadata | None = None
     passwords: Passwords | None = None
     accounting: Accounting | None = None
+    loadbalancer: LoadBalancer | None = None
 
     @model_validator(mode="after")
     def _check(self) -> RouterState:
@@ -53,6 +55,22 @@ class RouterState(Frozen):
                 if number not in public:
                     text = f"{IPv4Address(number)} is not an address of a public interface"
                     yield (*where, index, "address"), text
+        yield from self._balanced_problems()
+
+    def _balanced_problems(self) -> Iterator[Problem]:
+        """A port that is balanced cannot be forwarded too: the packets would never arrive here."""
+        rules = self.loadbalancer.rules if self.loadbalancer else ()
+        if not rules or self.nat is None:
+            return
+        static = {int(one.address) for one in self.nat.static}
+        taken = [forward.span for forward in self.nat.forwards if forward.protocol == "tcp"]
+        for index, rule in enumerate(rules):
+            number = int(rule.address)
+            if number in static:
+                yield ("loadbalancer", "rules", index, "address"), f"{rule.address} is in use by static NAT"
+            if any(span[0] == number and span[2] <= rule.port <= span[3] for span in taken):
+                text = f"port {rule.port} of {rule.address} is forwarded to a guest"
+                yield ("loadbalancer", "rules", index, "port"), text
 
     def _guest_interfaces(self) -> Iterator[tuple[Place, str]]:
         """Every field that must name a guest interface."""
@@ -69,6 +87,9 @@ class RouterState(Frozen):
             yield from ((("metadata", "interfaces", i), name) for i, name in enumerate(self.metadata.interfaces))
         if self.passwords:
             yield from ((("passwords", "interfaces", i), name) for i, name in enumerate(self.passwords.interfaces))
+        if self.loadbalancer:
+            for i, rule in enumerate(self.loadbalancer.rules):
+                yield ("loadbalancer", "rules", i, "interface"), rule.interface
 
     def _public_users(self) -> Iterator[tuple[Place, list[int]]]:
         """Every list whose entries stand for a public address of this router: these addresses as numbers.
@@ -81,6 +102,8 @@ class RouterState(Frozen):
             yield ("nat", "forwards"), [forward.span[0] for forward in self.nat.forwards]
         if self.firewall:
             yield ("firewall", "ingress"), [rule.number for rule in self.firewall.ingress]
+        if self.loadbalancer:
+            yield ("loadbalancer", "rules"), [int(rule.address) for rule in self.loadbalancer.rules]
 
 
 RouterDocument = Document[RouterState]

@@ -15,6 +15,7 @@ from controlplane.store.models import (
     Account,
     Entity,
     FirewallRule,
+    LoadBalancer,
     Network,
     PortForwardingRule,
     PublicIp,
@@ -30,6 +31,7 @@ TAGGABLE: dict[str, type[Entity]] = {
     "PublicIpAddress": PublicIp,
     "PortForwardingRule": PortForwardingRule,
     "FirewallRule": FirewallRule,
+    "LoadBalancer": LoadBalancer,
     "Template": Template,
 }
 

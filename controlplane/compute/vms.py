@@ -14,6 +14,7 @@ from controlplane.network import addressing, allocation, tags
 from controlplane.store.models import (
     Account,
     FirewallRule,
+    LoadBalancerMember,
     Network,
     Nic,
     PortForwardingRule,
@@ -196,6 +197,7 @@ def remove_nic(session: Session, nic: Nic) -> None:
     tags.forget(session, "PortForwardingRule", forwards)
     session.execute(delete(FirewallRule).where(gone), execution_options={"synchronize_session": False})
     session.execute(delete(PortForwardingRule).where(PortForwardingRule.nic_id == nic.id))
+    session.execute(delete(LoadBalancerMember).where(LoadBalancerMember.nic_id == nic.id))
     session.execute(update(PublicIp).where(PublicIp.static_nat_nic_id == nic.id).values(static_nat_nic_id=None))
     session.delete(nic)
     session.flush()
@@ -209,6 +211,8 @@ def check_nic_removable(session: Session, nic: Nic) -> None:
         raise InUseError("the NIC has static NAT; disable it first")
     if session.execute(select(PortForwardingRule.id).where(PortForwardingRule.nic_id == nic.id).limit(1)).first():
         raise InUseError("port forwarding rules point to the NIC; delete them first")
+    if session.execute(select(LoadBalancerMember.id).where(LoadBalancerMember.nic_id == nic.id).limit(1)).first():
+        raise InUseError("load balancer rules point to the NIC; remove the VM from them first")
 
 
 def make_default(vm: Vm, nic: Nic) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.errors import ParameterError
 from controlplane.network import allocation, services, tags
-from controlplane.store.models import FirewallRule, Network, PortForwardingRule, PublicIp
+from controlplane.store.models import FirewallRule, LoadBalancer, Network, PortForwardingRule, PublicIp
 
 
 def source_nat_address(session: Session, network_id: str) -> PublicIp | None:
@@ -77,13 +77,13 @@ def release(session: Session, address: PublicIp) -> None:
 
 def revoke_rules(session: Session, address: PublicIp) -> None:
     """Take all of an address's rules out of the desired state; ``remove_revoked`` deletes the rows afterwards."""
-    for model in (PortForwardingRule, FirewallRule):
+    for model in (PortForwardingRule, LoadBalancer, FirewallRule):
         session.execute(update(model).where(model.public_ip_id == address.id).values(state="Revoke"))
 
 
 def remove_revoked(session: Session, address_id: str) -> None:
     """Delete an address's rules that were revoked and that the router no longer has."""
-    for model in (FirewallRule, PortForwardingRule):
+    for model in (FirewallRule, PortForwardingRule, LoadBalancer):
         revoked = (model.public_ip_id == address_id) & (model.state == "Revoke")
         tags.forget(session, model.__name__, select(model.id).where(revoked))
         session.execute(delete(model).where(revoked))

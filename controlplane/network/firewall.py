@@ -54,9 +54,9 @@ def create_egress(
 
 
 def open_ports(
-    session: Session, address: PublicIp, traffic: Traffic, sources: list[str], forward: PortForwardingRule
-) -> None:
-    """The ingress rule that goes with a port forwarding rule; nothing when exactly these ports are open already."""
+    session: Session, address: PublicIp, traffic: Traffic, sources: list[str], forward: PortForwardingRule | None = None
+) -> FirewallRule | None:
+    """The ingress rule that goes with a port forwarding or load balancer rule; None when its ports are open already."""
     network = addresses.need_network(address)
     assert traffic.ports is not None
     cidrs = sources or [str(addressing.ALL)]
@@ -65,8 +65,8 @@ def open_ports(
         if (rule.start_port, rule.end_port) == (traffic.ports.first, traffic.ports.last) and set(cidrs) <= set(
             rule.source_cidrs
         ):
-            return
-    _add(session, network, traffic, sources=cidrs, address=address, forward=forward)
+            return None
+    return _add(session, network, traffic, sources=cidrs, address=address, forward=forward)
 
 
 def _overlapping(scope: ColumnElement[bool], traffic: Traffic) -> ColumnElement[bool]:

@@ -8,10 +8,10 @@ from sqlalchemy.orm import Session
 from controlplane.errors import ParameterError, RuleConflictError
 from controlplane.network import addresses, firewall, services
 from controlplane.network.ports import Ports, Traffic
-from controlplane.store.models import FirewallRule, Network, Nic, PortForwardingRule, PublicIp, Vm
+from controlplane.store.models import FirewallRule, LoadBalancer, Network, Nic, PortForwardingRule, PublicIp, Vm
 
 #: VMs that no rule may point to
-_GONE = ("Destroyed", "Expunging", "Error")
+GONE = ("Destroyed", "Expunging", "Error")
 
 
 def nic_on(session: Session, vm: Vm, network: Network, guest_address: str | None = None) -> Nic:
@@ -19,7 +19,7 @@ def nic_on(session: Session, vm: Vm, network: Network, guest_address: str | None
 
     Raises ParameterError when the VM is going away, is not on the network, or has not got ``guest_address`` there.
     """
-    if vm.removed is not None or vm.state in _GONE:
+    if vm.removed is not None or vm.state in GONE:
         raise ParameterError(f"virtualmachineid: VM {vm.name} is {vm.state.lower()}")
     nic = session.execute(select(Nic).where(Nic.vm_id == vm.id, Nic.network_id == network.id)).scalar_one_or_none()
     if nic is None:
@@ -61,6 +61,7 @@ def create(
             f"IP address {address.address} is in use by static NAT; disable it first or use another address"
         )
     _check_overlap(session, address, protocol, public)
+    _check_balanced(session, address, protocol, public)
     rule = PortForwardingRule(
         network_id=network.id,
         public_ip_id=address.id,
@@ -97,6 +98,21 @@ def _check_overlap(session: Session, address: PublicIp, protocol: str, ports: Po
         raise RuleConflictError(
             f"The range specified, {protocol} {ports} of {address.address}, conflicts with "
             f"port forwarding rule {below.id} which has {taken}"
+        )
+
+
+def _check_balanced(session: Session, address: PublicIp, protocol: str, ports: Ports) -> None:
+    balanced = session.execute(
+        select(LoadBalancer.id, LoadBalancer.public_port).where(
+            LoadBalancer.public_ip_id == address.id,
+            LoadBalancer.public_port.between(ports.first, ports.last),
+            LoadBalancer.state != "Revoke",
+        )
+    ).first()
+    if balanced is not None and protocol == "tcp":
+        raise RuleConflictError(
+            f"The range specified, {protocol} {ports} of {address.address}, conflicts with "
+            f"load balancer rule {balanced.id} which has {balanced.public_port}"
         )
 
 

@@ -12,6 +12,7 @@ from controlplane.network import addressing, tags
 from controlplane.store.models import (
     Account,
     FirewallRule,
+    LoadBalancer,
     Network,
     NetworkOffering,
     Nic,
@@ -133,6 +134,7 @@ def check_offering_change(session: Session, network: Network, offering: NetworkO
         raise ParameterError(f"network offerings {offering.name} and {old.name} have different tags")
     used = {
         "PortForwarding": select(PortForwardingRule.id).where(PortForwardingRule.network_id == network.id),
+        "Lb": select(LoadBalancer.id).where(LoadBalancer.network_id == network.id),
         "Firewall": select(FirewallRule.id).where(FirewallRule.network_id == network.id),
         "StaticNat": select(PublicIp.id).where(
             PublicIp.network_id == network.id, PublicIp.static_nat_nic_id.is_not(None)
@@ -179,7 +181,7 @@ def finish_delete(session: Session, network_id: str) -> None:
         return
     tags.forget(session, "Network", select(Network.id).where(Network.id == network_id))
     tags.forget(session, "PublicIpAddress", select(PublicIp.id).where(PublicIp.network_id == network_id))
-    for model in (FirewallRule, PortForwardingRule):
+    for model in (FirewallRule, PortForwardingRule, LoadBalancer):
         tags.forget(session, model.__name__, select(model.id).where(model.network_id == network_id))
         session.execute(delete(model).where(model.network_id == network_id))
     session.execute(delete(PublicIp).where(PublicIp.network_id == network_id))

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.errors import ParameterError, RuleConflictError
 from controlplane.network import addresses, services
-from controlplane.store.models import Nic, PortForwardingRule, PublicIp
+from controlplane.store.models import LoadBalancer, Nic, PortForwardingRule, PublicIp
 
 
 def enable(session: Session, address: PublicIp, nic: Nic) -> bool:
@@ -39,6 +39,11 @@ def enable(session: Session, address: PublicIp, nic: Nic) -> bool:
     if session.execute(forward).first() is not None:
         raise RuleConflictError(
             f"IP address {address.address} has port forwarding rules; delete them first or use another address"
+        )
+    balanced = select(LoadBalancer.id).where(LoadBalancer.public_ip_id == address.id, LoadBalancer.state != "Revoke")
+    if session.execute(balanced.limit(1)).first() is not None:
+        raise RuleConflictError(
+            f"IP address {address.address} has load balancer rules; delete them first or use another address"
         )
     address.static_nat_nic_id = nic.id
     session.flush()

@@ -50,6 +50,17 @@ SERVICES: dict[str, Service] = {
                 Capability("MultipleIps", "true"),
             ),
         ),
+        Service(
+            "Lb",
+            (
+                Capability("SupportedLbAlgorithms", "roundrobin,leastconn,source"),
+                Capability("SupportedLBIsolation", "dedicated"),
+                Capability("SupportedProtocols", "tcp,tcp-proxy,http,ssl"),
+                Capability("SupportedStickinessMethods", "LbCookie,AppCookie,SourceBased"),
+                Capability("HealthCheckPolicy", "true"),
+                Capability("LbSchemes", "Public"),
+            ),
+        ),
         Service("UserData"),
     )
 }
@@ -65,6 +76,7 @@ _NEEDS = {
     "StaticNat": ("SourceNat",),
     "PortForwarding": ("SourceNat",),
     "Firewall": ("SourceNat",),
+    "Lb": ("SourceNat",),
 }
 
 

@@ -29,7 +29,18 @@ from controlplane.errors import InUseError, ParameterError, PermissionDeniedErro
 from controlplane.network import addressing
 from controlplane.network.limits import NETWORKS, PUBLIC_IPS, VMS
 from controlplane.store.defaults import ADMIN_ACCOUNT_ID, SYSTEM_ACCOUNT_ID
-from controlplane.store.models import Account, Appliance, Domain, Network, PublicIp, SshKeyPair, User, Vm, now
+from controlplane.store.models import (
+    Account,
+    Appliance,
+    Domain,
+    Network,
+    PublicIp,
+    SshKeyPair,
+    SslCertificate,
+    User,
+    Vm,
+    now,
+)
 
 #: Roles are the account types by another name; their ids never change.
 ROLES = {
@@ -297,6 +308,9 @@ def delete_account(call: Call, params: DeleteAccount) -> Async:
         user.api_key, user.secret_key, user.removed = None, None, user.removed or now()
     for pair in call.session.scalars(select(SshKeyPair).where(SshKeyPair.account_id == account.id)):
         call.session.delete(pair)
+    # without networks no rule uses any
+    for certificate in call.session.scalars(select(SslCertificate).where(SslCertificate.account_id == account.id)):
+        call.session.delete(certificate)
     account.removed = now()
     return Async("Account", account.id, f"deleting account {account.name}")
 

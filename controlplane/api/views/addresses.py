@@ -15,6 +15,7 @@ from controlplane.api.tagging import TagResponse, tags_of
 from controlplane.store.models import (
     Account,
     FirewallRule,
+    LoadBalancer,
     Network,
     Nic,
     PortForwardingRule,
@@ -63,7 +64,7 @@ def show_addresses(session: Session, rows: Sequence[PublicIp]) -> list[IpAddress
     nics = {nic.id: nic for nic in session.scalars(select(Nic).where(Nic.id.in_(wanted)).options(joinedload(Nic.vm)))}
     ruled = {
         address
-        for model in (FirewallRule, PortForwardingRule)
+        for model in (FirewallRule, PortForwardingRule, LoadBalancer)
         for address in session.scalars(select(model.public_ip_id).where(model.public_ip_id.in_(ids)).distinct())
     }
     tags = tags_of(session, "PublicIpAddress", ids)

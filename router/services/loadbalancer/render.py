@@ -1,0 +1,201 @@
+"""haproxy's configuration and the ports that are open for it.
+
+Each rule is one ``listen`` section named by the rule's id. Its servers stand last and carry no option of their own,
+so that the text without them (the skeleton) tells whether a change takes a reload: a haproxy whose ``description`` is
+the skeleton's digest differs in members only, which its runtime API changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from appliance.engine.service import File, Rendered, Unit
+from appliance.netfilter.base import INPUT
+from appliance.netfilter.ruleset import Ruleset, Set
+from appliance.settings import Settings
+from appliance.templates import fill
+from router.document import RouterState
+from router.services.firewall.render import ADMITTED, LEAVING
+from router.services.loadbalancer.model import AppCookie, BalancedPort, LbCookie, LoadBalancer, SourceBased
+
+UNIT = "haproxy"
+PROGRAM = "/usr/sbin/haproxy"
+#: must exist on the appliance; Debian's haproxy makes it
+USER = "haproxy"
+#: name of this haproxy among its peers, of which there are none but the process before and after a reload
+PEER, PEER_PORT = "router", 10247
+#: a stick table of cookies: entries are made as they are needed
+SESSIONS = 100_000
+#: Set-Cookie headers of one answer that are searched for a cookie by the beginning of its name
+SET_COOKIES = 4
+
+
+def config_file(settings: Settings) -> Path:
+    return settings.config_dir / "loadbalancer/haproxy.cfg"
+
+
+def certificate_file(settings: Settings, id: str) -> Path:
+    return settings.config_dir / f"loadbalancer/{id}.pem"
+
+
+def run_dir(settings: Settings) -> Path:
+    """Holds the runtime socket; haproxy makes it, so the directory is haproxy's."""
+    return settings.run_dir / "loadbalancer"
+
+
+def socket_file(settings: Settings) -> Path:
+    return run_dir(settings) / "admin.sock"
+
+
+def states_file(settings: Settings) -> Path:
+    """The members' states at the newest reload (management guide, "show servers state")."""
+    return run_dir(settings) / "states"
+
+
+def balanced(state: RouterState | None) -> LoadBalancer | None:
+    """What this router balances now: nothing without rules, nor on standby, where it does not hold the addresses."""
+    if state is None or state.loadbalancer is None or not state.loadbalancer.rules:
+        return None
+    redundancy = state.interfaces.redundancy
+    return None if redundancy is not None and redundancy.state == "standby" else state.loadbalancer
+
+
+def server_options(rule: BalancedPort) -> str:
+    """The options of each server; the runtime API does not take them from ``default-server``."""
+    health = rule.health
+    options = f"check inter {health.interval}s rise {health.healthy} fall {health.unhealthy}"
+    return f"{options} send-proxy-v2" if rule.protocol == "tcp-proxy" else options
+
+
+def digest(balancer: LoadBalancer, settings: Settings) -> str:
+    """Of everything but the members: the skeleton and the certificates."""
+    found = hashlib.sha256(_config(balancer, settings, "", members=False).encode())
+    for certificate in balancer.certificates:
+        found.update(certificate.pem.get_secret_value().encode())
+    return found.hexdigest()[:32]
+
+
+def _config(balancer: LoadBalancer, settings: Settings, description: str, *, members: bool) -> str:
+    return fill(
+        __package__,
+        "haproxy.cfg.j2",
+        digest=description,
+        socket=socket_file(settings),
+        states=states_file(settings),
+        peer=PEER,
+        peer_port=PEER_PORT,
+        rules=balancer.rules,
+        certificate=lambda id: certificate_file(settings, id),
+        sticky=_sticky,
+        options=server_options,
+        members=members,
+    )
+
+
+def _sticky(rule: BalancedPort) -> Iterator[str]:
+    """Configuration lines of a rule's stickiness (haproxy's configuration manual: cookie, stick-table, stick)."""
+    match rule.stickiness:
+        case LbCookie() as cookie:
+            words = ["cookie", cookie.cookie_name, cookie.mode]
+            words += [word for word in ("indirect", "nocache", "postonly") if getattr(cookie, word)]
+            words += [f"domain {domain}" for domain in cookie.domains]
+            words += [f"maxlife {cookie.holdtime}s"] if cookie.holdtime else []
+            # values made from the member and a key: a server added at run time gets one too, and none shows an address
+            yield " ".join([*words, "dynamic"])
+            yield f"dynamic-cookie-key {rule.id}"
+        case SourceBased() as source:
+            yield f"stick-table type ip size {source.table_size} expire {source.expire}s peers stickiness"
+            yield "stick on src"
+        case AppCookie() as cookie:
+            table = f"stick-table type string len {cookie.length} size {SESSIONS}"
+            yield f"{table} expire {cookie.holdtime}s peers stickiness"
+            yield from _session(cookie)
+
+
+def _session(cookie: AppCookie) -> Iterator[str]:
+    """Learn the application's cookie from answers, look it up in requests.
+
+    ``appsession`` did this until haproxy 1.6; its manual says what each parameter means.
+    """
+    name, use = cookie.cookie_name, "stick on" if cookie.request_learn else "stick match"
+    mark = ";" if cookie.mode == "path-parameters" else "?"
+    if not cookie.prefix:
+        yield f"stick store-response res.cook({name})"
+        yield f"{use} req.cook({name})"
+        yield f"{use} url_param({name},{mark})"
+        return
+    quoted = name.replace(".", "[.]")
+    for number in range(1, SET_COOKIES + 1):
+        header = f"res.fhdr(set-cookie,{number})"
+        yield f"""stick store-response {header},regsub('"^{quoted}([^;]*).*$","\\1"') if {{ {header} -m beg {name} }}"""
+    for source, edge in (("req.fhdr(cookie)", "; "), ("url", f"{mark}&")):
+        pattern = f"(^|[{edge}]){quoted}"
+        # a variable of its own: one look-up in the cookies, one in the address
+        variable = f"txn.session_{'cookie' if edge == '; ' else 'url'}"
+        value = f"""{source},regsub('"^(.*[{edge}])?{quoted}([^;& ]*).*$","\\2"')"""
+        yield f"http-request set-var({variable}) {value} if {{ {source} -m reg '{pattern}' }}"
+        yield f"{use} var({variable})"
+
+
+def _ruleset(balancer: LoadBalancer) -> Ruleset:
+    """Open the rules' ports: for what the tenant's firewall admits, and for the rule's own network without asking.
+
+    These are the conditions of a port forward, see router/services/firewall/render.py.
+    """
+    both = ADMITTED | LEAVING
+    return Ruleset(
+        rules={
+            INPUT: (
+                (300, "iifname . ip daddr . tcp dport @loadbalancer_own accept"),
+                (
+                    310,
+                    "iifname @public_interfaces ip daddr . tcp dport @loadbalancer_ports "
+                    f"meta mark & {ADMITTED:#x} != 0 accept",
+                ),
+                (
+                    310,
+                    "iifname @guest_interfaces ip daddr . tcp dport @loadbalancer_ports "
+                    f"meta mark & {both:#x} == {both:#x} accept",
+                ),
+            )
+        },
+        sets={
+            "loadbalancer_ports": Set(
+                "type ipv4_addr . inet_service;", {f"{rule.address} . {rule.port}": "" for rule in balancer.rules}
+            ),
+            "loadbalancer_own": Set(
+                "type ifname . ipv4_addr . inet_service;",
+                {f'"{rule.interface}" . {rule.address} . {rule.port}': "" for rule in balancer.rules},
+            ),
+        },
+    )
+
+
+def render(state: RouterState, settings: Settings) -> Rendered:
+    """Everything load balancing needs; nothing at all without rules."""
+    balancer = balanced(state)
+    if balancer is None:
+        return Rendered()
+    config = _config(balancer, settings, digest(balancer, settings), members=True)
+    return Rendered(
+        files={
+            config_file(settings): File(config, mode=0o640, owner=USER),
+            **{
+                certificate_file(settings, one.id): File(one.pem.get_secret_value(), mode=0o600, owner=USER)
+                for one in balancer.certificates
+            },
+        },
+        ruleset=_ruleset(balancer),
+        units=(
+            Unit(
+                name=UNIT,
+                # master and worker: on SIGUSR2 the master hands its sockets to a new worker
+                argv=(PROGRAM, "-W", "-L", PEER, "-f", str(config_file(settings))),
+                user=USER,
+                capabilities=frozenset({"net_bind_service"}),
+                writable=(run_dir(settings),),
+            ),
+        ),
+    )
