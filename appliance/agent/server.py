@@ -27,6 +27,8 @@ CONNECTIONS = 32
 #: seconds that a connection may be idle, and that a request may take to arrive
 IDLE, ARRIVAL = 300.0, 60.0
 BODY_LIMIT = 64 << 20
+#: seconds for the rest of a refused request
+DRAIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ class Server:
         except _RefusedError as refused:
             with contextlib.suppress(OSError, h11.ProtocolError):
                 _answer(connection, sock, refused.response, close=True)
+                _drain(sock)
         except (OSError, h11.ProtocolError) as error:
             log.debug("connection ended: %s", error)
         finally:
@@ -205,3 +208,13 @@ def _answer(connection: h11.Connection, sock: ssl.SSLSocket, response: Response,
     )
     sock.settimeout(ARRIVAL)
     sock.sendall(b"".join(part or b"" for part in parts))
+
+
+def _drain(sock: ssl.SSLSocket) -> None:
+    """Let the rest of a refused request arrive: closing at once may reset the answer away (RFC 9112, section 9.6)."""
+    sock.shutdown(socket.SHUT_WR)
+    deadline = time.monotonic() + DRAIN
+    while (left := deadline - time.monotonic()) > 0:
+        sock.settimeout(left)
+        if not sock.recv(1 << 16):
+            return
