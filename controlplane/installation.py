@@ -10,6 +10,8 @@ from pathlib import Path
 from appliance.errors import GatehouseError
 
 FILE = "serve.json"
+#: held by the process that serves the data directory
+LOCK = "serve.lock"
 
 
 @dataclass(frozen=True)

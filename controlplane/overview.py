@@ -13,14 +13,12 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from appliance.errors import GatehouseError
-from controlplane.installation import read_installation
+from controlplane.installation import LOCK, read_installation
 from controlplane.jobs import PENDING
 from controlplane.secrets import load_secrets
 from controlplane.store.database import Database
 from controlplane.store.defaults import ADMIN_USER_ID
 from controlplane.store.models import Appliance, AsyncJob, Network, User, Vm
-
-LOCK = "serve.lock"
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from controlplane.core import Core
 from controlplane.housekeeping import Housekeeping
 from controlplane.hypervisors.base import Hypervisor
 from controlplane.hypervisors.registry import make_hypervisor
+from controlplane.installation import LOCK
 from controlplane.pki import Authority
 from controlplane.reconciler import Pace, Reconciler
 from controlplane.secrets import Secrets, load_secrets
@@ -122,7 +123,7 @@ class Runtime:
 
 
 def _claim(data: Path) -> IO[str]:
-    file = (data / "serve.lock").open("a+")
+    file = (data / LOCK).open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from tests.demo.world import INTERNET_PAGE, Box, Guest, Tenant, World
+from tests.demo.world import Box, Guest, Tenant, World
+from tests.netns.controlplane.cloud import INTERNET_PAGE
 from tests.wait import wait_for
 
 Check = tuple[str, Callable[[World], str]]

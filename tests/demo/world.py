@@ -21,9 +21,9 @@ from controlplane.pki import Authority
 from controlplane.push import Agent, AgentClient
 from tests.netns.controlplane.cloud import GATEHOUSE, INTERNET, WEB, Cloud
 from tests.wait import wait_for
+from tests.webserver import CLIENTS, web_server
 
 RESOLVER = "198.51.100.53"
-INTERNET_PAGE = "the internet"
 
 
 @dataclass
@@ -51,8 +51,8 @@ class Box:
         self.run(["setsid", "-f", "sh", "-c", f"exec {shlex.join(argv)} >/dev/null 2>&1 </dev/null"])
 
     def serve(self, page: str) -> None:
-        """A web server on port 80 that answers with ``page`` and notes its clients in /run/clients."""
-        self.background(["/usr/bin/python3", "-c", _SERVER, page])
+        """A web server on port 80 that answers with ``page`` and notes its clients in ``CLIENTS``."""
+        self.background(web_server(80, page))
         wait_for(lambda: self.fetch("http://127.0.0.1/") == page, 5, "the web server")
 
 
@@ -63,7 +63,7 @@ class Internet(Box):
     web: str = WEB
 
     def last_client(self) -> str:
-        return self.run(["tail", "-n", "1", "/run/clients"]).stdout.strip()
+        return self.run(["tail", "-n", "1", CLIENTS]).stdout.strip()
 
     def ssh(self, address: str, port: int, private_key: str, argv: Sequence[str]) -> str:
         """Standard output of a command over SSH with that key, "" when it could not log in."""
@@ -136,8 +136,6 @@ class World:
         """Plug a machine into the public segment that has the gateway, a web server and the zone's resolver."""
         self.cloud.connect_internet()
         self.internet = Internet(self.cloud.instances.command(INTERNET, []))
-        self.internet.run(["pkill", "python3"])
-        self.internet.serve(INTERNET_PAGE)
         self.internet.run(["ip", "address", "add", f"{RESOLVER}/32", "dev", "eth0"])
         options = ["--no-resolv", "--no-hosts", "--bind-interfaces", "--user=root", f"--listen-address={RESOLVER}"]
         answer = f"--address=/www.internet.example/{WEB}"
@@ -208,15 +206,3 @@ class World:
         """Stop the control plane and remove everything it made."""
         self.cloud.remove()
         shutil.rmtree(self.directory)
-
-
-_SERVER = """
-import http.server, sys
-body = sys.argv[1].encode()
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        with open("/run/clients", "a") as file: print(self.client_address[0], file=file)
-        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
-        self.wfile.write(body)
-http.server.ThreadingHTTPServer(("", 80), Handler).serve_forever()
-"""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from controlplane.pki import Authority
 from controlplane.push import Agent, AgentClient
 from router.document import RouterDocument, RouterState
 from tests.wait import wait_for
+from tests.webserver import CLIENTS, web_server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -325,7 +325,7 @@ class Machine(Instance):
     def serve(self, port: int, body: str) -> None:
         """An HTTP server that answers every request with ``body`` and logs the client's address to /run/clients."""
         self.popen(
-            ["/usr/bin/python3", "-c", _SERVER, str(port), json.dumps(body)],
+            web_server(port, body),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -333,17 +333,4 @@ class Machine(Instance):
 
     def clients(self) -> list[str]:
         """Source addresses of the requests that the server got, oldest first."""
-        return self.read("/run/clients").split()
-
-
-_SERVER = """
-import http.server, json, sys
-body = json.loads(sys.argv[2]).encode()
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        with open("/run/clients", "a") as file: print(self.client_address[0], file=file)
-        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
-        self.wfile.write(body)
-open("/run/clients", "a").close()
-http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Handler).serve_forever()
-"""
+        return self.read(CLIENTS).split()

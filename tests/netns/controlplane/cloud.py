@@ -22,11 +22,12 @@ from controlplane.hypervisors.base import GuestSpec, Nic, Segment
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
 from controlplane.intent import public_segment
 from tests.wait import wait_for
+from tests.webserver import web_server
 
 GATEHOUSE = (sys.executable, "-m", "controlplane.cli")
 ISOLATED = "DefaultIsolatedNetworkOfferingWithSourceNatService"
 INTERNET = "internet"
-WEB = "198.51.100.80"
+WEB, INTERNET_PAGE = "198.51.100.80", "the internet"
 
 Answer = dict[str, Any]
 
@@ -188,15 +189,7 @@ class Cloud:
 
     def serve_page(self, instance: str, page: str, port: int = 80) -> None:
         """A web server in a guest that answers with ``page``."""
-        code = (
-            "import http.server,sys\n"
-            "class H(http.server.BaseHTTPRequestHandler):\n"
-            "    def do_GET(self):\n"
-            "        self.send_response(200); self.end_headers(); self.wfile.write(sys.argv[1].encode())\n"
-            "    def log_message(self, *a): pass\n"
-            f"http.server.ThreadingHTTPServer(('', {port}), H).serve_forever()\n"
-        )
-        argv = self.instances.command(instance, ["setsid", "-f", "/usr/bin/python3", "-c", code, page])
+        argv = self.instances.command(instance, ["setsid", "-f", *web_server(port, page)])
         subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
         wait_for(lambda: self.fetch(instance, f"http://127.0.0.1:{port}/") == page, 10, "the web server")
 
@@ -218,7 +211,7 @@ class Cloud:
         for address in (f"{public['gateway']}/24", f"{WEB}/32"):
             self.run(INTERNET, ["ip", "address", "add", address, "dev", "eth0"])
         self.run(INTERNET, ["ip", "link", "set", "eth0", "up"])
-        self.serve_page(INTERNET, "the internet")
+        self.serve_page(INTERNET, INTERNET_PAGE)
         self.start()
 
 
