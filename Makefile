@@ -49,7 +49,7 @@ bench: setup ## speed table with ratios; JSON under tests/bench/results/
 schema: $(VENV)/.installed ## write the JSON Schemas of documents and status
 	$(BIN)/python -m tools.schemas
 
-migration: $(VENV)/.installed ## write a migration for what models.py changed: make migration MESSAGE="add x"
+migration: $(VENV)/.installed ## write a migration for what the tables' models changed: make migration MESSAGE="add x"
 	$(BIN)/python -m controlplane.store.revise $(MESSAGE)
 	$(BIN)/ruff check -q --fix controlplane/store/migrations && $(BIN)/ruff format -q controlplane/store/migrations
 

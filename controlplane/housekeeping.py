@@ -12,9 +12,9 @@ from sqlalchemy import select
 
 from appliance.errors import GatehouseError
 from controlplane import events
+from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core, Stopping
 from controlplane.network import networks as network_rows
-from controlplane.reconciler import Reconciler
 from controlplane.store.models import Network, NetworkOffering, Vm, now
 from controlplane.workflows import networks, vms
 from controlplane.workflows.flow import Flow, Locks

@@ -10,11 +10,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from appliance.schema.envelope import ControlInterface, Identity
+from controlplane.convergence.intent.load import RELEASING
+from controlplane.convergence.intent.rows import CONTROL_PREFIX, public_segment
+from controlplane.convergence.push import Agent
 from controlplane.errors import CapacityError
 from controlplane.hypervisors.base import ApplianceSpec, Hypervisor, Nic, Segment
-from controlplane.intent import CONTROL_PREFIX, RELEASING, public_segment
 from controlplane.pki import Authority
-from controlplane.push import Agent
 from controlplane.store.models import Appliance, Network, PublicIp, ServiceOffering, VlanIpRange
 
 CONTROL_SEGMENT = "control"

@@ -11,13 +11,13 @@ from typing import IO, Any
 
 from appliance.errors import GatehouseError
 from controlplane.configuration import Configuration
+from controlplane.convergence.reconciler import Pace, Reconciler
 from controlplane.core import Core
 from controlplane.housekeeping import Housekeeping
 from controlplane.hypervisors.base import Hypervisor
 from controlplane.hypervisors.registry import make_hypervisor
 from controlplane.installation import LOCK
 from controlplane.pki import Authority
-from controlplane.reconciler import Pace, Reconciler
 from controlplane.secrets import Secrets, load_secrets
 from controlplane.store.database import Database
 from controlplane.store.defaults import ensure_defaults

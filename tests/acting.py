@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from controlplane import jobs, routers
 from controlplane.compute import vms
-from controlplane.desired import desire
+from controlplane.convergence.desired import desire
 from controlplane.errors import ApiError
 from controlplane.network import addresses
 from controlplane.store.defaults import DEFAULT_NETWORK_OFFERING

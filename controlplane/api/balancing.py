@@ -12,7 +12,7 @@ from controlplane.api.call import Call
 from controlplane.api.command import Async, Response, Success
 from controlplane.api.tagging import remove_tags
 from controlplane.api.views.loadbalancers import show_policies, show_rules
-from controlplane.desired import desire_network
+from controlplane.convergence.desired import desire_network
 from controlplane.network import loadbalancing
 from controlplane.store.models import (
     AsyncJob,

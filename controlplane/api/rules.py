@@ -13,7 +13,7 @@ from controlplane.api.call import Call
 from controlplane.api.command import Async, Params, Response, ScopedListParams, Success, param
 from controlplane.api.tagging import TagEntry, remove_tags
 from controlplane.api.views.rules import FirewallResponse, show_firewall_rules
-from controlplane.desired import desire_network
+from controlplane.convergence.desired import desire_network
 from controlplane.errors import unknown_id
 from controlplane.network import firewall
 from controlplane.store.models import AsyncJob, FirewallRule, Network

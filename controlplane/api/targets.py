@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from controlplane.api.call import Call
-from controlplane.desired import desire_network
+from controlplane.convergence.desired import desire_network
 from controlplane.store.database import Database
 from controlplane.store.models import Appliance
 

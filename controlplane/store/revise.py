@@ -1,4 +1,4 @@
-"""Write a migration for what models.py changed: ``make migration MESSAGE="add x"``. Review the file it names."""
+"""Write a migration for changed models: ``make migration MESSAGE="add x"``. Review the file it names."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from sqlalchemy.engine import URL
 
 from controlplane import jobs
+from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core
 from controlplane.errors import ApiError
-from controlplane.reconciler import Reconciler
 from controlplane.store.models import AsyncJob
 from controlplane.workflows import networks, routers, vms
 from controlplane.workflows.flow import Flow, Locks

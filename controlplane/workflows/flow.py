@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from appliance.errors import GatehouseError
+from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core, Stopping
 from controlplane.errors import ApiError
-from controlplane.reconciler import Reconciler
 from controlplane.store.models import AsyncJob
 
 log = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from controlplane import events, jobs, routers
+from controlplane.convergence.desired import desire
+from controlplane.convergence.reconciler import WaitError
 from controlplane.core import Core
-from controlplane.desired import desire
 from controlplane.errors import ApiError, ParameterError
 from controlplane.network import addresses
 from controlplane.network import networks as rows
-from controlplane.reconciler import WaitError
 from controlplane.store.models import Appliance, AsyncJob, Network, now
 from controlplane.workflows.flow import Flow
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from controlplane import jobs, routers
-from controlplane.desired import desire
+from controlplane.convergence.desired import desire
 from controlplane.store.models import Appliance
 from controlplane.workflows import networks
 from controlplane.workflows.flow import Flow

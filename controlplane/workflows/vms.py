@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from controlplane import routers
 from controlplane.compute import vms as rows
-from controlplane.desired import desire_network
+from controlplane.convergence.desired import desire_network
 from controlplane.errors import ApiError
 from controlplane.hypervisors.base import GuestSpec, Segment
 from controlplane.hypervisors.base import Nic as Port

@@ -16,9 +16,9 @@ from typing import Any
 from cs import CloudStack
 
 from appliance.run import run
+from controlplane.convergence.push import Agent, AgentClient
 from controlplane.hypervisors.namespace import syscalls
 from controlplane.pki import Authority
-from controlplane.push import Agent, AgentClient
 from tests.netns.controlplane.cloud import GATEHOUSE, INTERNET, WEB, Cloud
 from tests.wait import wait_for
 from tests.webserver import CLIENTS, web_server

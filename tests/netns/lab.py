@@ -18,10 +18,10 @@ from typing import Any
 from appliance.run import run
 from appliance.schema.envelope import ControlInterface, Identity
 from appliance.schema.status import Health, Status
+from controlplane.convergence.push import Agent, AgentClient
 from controlplane.hypervisors.base import ApplianceSpec, GuestSpec, HypervisorError, Nic, Segment
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
 from controlplane.pki import Authority
-from controlplane.push import Agent, AgentClient
 from router.document import RouterDocument, RouterState
 from tests.wait import wait_for
 from tests.webserver import CLIENTS, web_server

@@ -100,7 +100,7 @@ def test_the_schema_package_stands_alone() -> None:
         ("appliance/engine/x.py", "appliance.run.run", True),
         ("appliance/engine/x.py", "controlplane.errors", False),
         ("appliance/engine/x.py", "tests.wait.wait_for", False),
-        ("router/services/nat/render.py", "controlplane.compile", False),
+        ("router/services/nat/render.py", "controlplane.convergence", False),
         ("router/services/nat/render.py", "ssvm.document", False),
         ("router/services/nat/render.py", "appliance.engine.service.Rendered", True),
         ("controlplane/compile.py", "router.document.RouterState", True),
@@ -117,9 +117,9 @@ def test_relative_and_hidden_imports_are_seen(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     path = tmp_path / "router" / "services" / "nat" / "model.py"
     path.parent.mkdir(parents=True)
-    path.write_text("from .render import x\nfrom ... import document\ndef f():\n    import controlplane.compile\n")
+    path.write_text("from .render import x\nfrom ... import document\ndef f():\n    import controlplane.convergence\n")
     assert sorted(name for _, name in imports(path)) == [
-        "controlplane.compile",
+        "controlplane.convergence",
         "router.document",
         "router.services.nat.render.x",
     ]

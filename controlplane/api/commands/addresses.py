@@ -13,7 +13,7 @@ from controlplane.api.call import Call
 from controlplane.api.command import Async, Params, Response, ScopedListParams, Success, command, param
 from controlplane.api.tagging import TagEntry, remove_tags
 from controlplane.api.views.addresses import IpAddressResponse, show_addresses, show_free
-from controlplane.desired import desire_network
+from controlplane.convergence.desired import desire_network
 from controlplane.errors import ParameterError
 from controlplane.network import addresses, addressing, allocation, limits, networks
 from controlplane.store.models import AsyncJob, Network, PublicIp, VlanIpRange, Zone

@@ -9,7 +9,7 @@ from controlplane.api.commands.deploy import new_password
 from controlplane.api.guests import VmId
 from controlplane.api.views.vms import VirtualMachineResponse
 from controlplane.compute import keypairs, vms
-from controlplane.desired import desire_network
+from controlplane.convergence.desired import desire_network
 from controlplane.errors import ParameterError
 from controlplane.store.models import Vm
 

@@ -16,7 +16,7 @@ from controlplane.api.views.loadbalancers import (
     show_rules,
 )
 from controlplane.api.views.vms import show_vms
-from controlplane.desired import desire_network
+from controlplane.convergence.desired import desire_network
 from controlplane.errors import ParameterError
 from controlplane.network import addresses, addressing, forwarding, limits, loadbalancing
 from controlplane.network.ports import parse_ports

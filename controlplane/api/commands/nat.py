@@ -8,7 +8,7 @@ from controlplane import jobs
 from controlplane.api.call import Call
 from controlplane.api.command import Async, Params, Response, ScopedListParams, Success, command, param, shown
 from controlplane.api.targets import wake_network
-from controlplane.desired import desire_network
+from controlplane.convergence.desired import desire_network
 from controlplane.errors import ParameterError
 from controlplane.network import addresses, forwarding, staticnat
 from controlplane.store.models import AsyncJob, Network, PublicIp, Vm

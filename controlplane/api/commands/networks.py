@@ -11,7 +11,7 @@ from controlplane.api.call import Call
 from controlplane.api.command import ROOT_ADMIN, Async, Params, Response, ScopedListParams, Success, command, param
 from controlplane.api.tagging import TagEntry
 from controlplane.api.views.networks import NetworkResponse, show_networks
-from controlplane.desired import desire_network
+from controlplane.convergence.desired import desire_network
 from controlplane.errors import ParameterError
 from controlplane.network import addressing, limits, networks
 from controlplane.store.models import Account, AsyncJob, Network, NetworkOffering, PhysicalNetwork, Zone

@@ -13,7 +13,7 @@ from controlplane.api.targets import wake_network
 from controlplane.api.views.nics import NicResponse, show_nics
 from controlplane.api.views.vms import VirtualMachineResponse
 from controlplane.compute import vms
-from controlplane.desired import desire_network
+from controlplane.convergence.desired import desire_network
 from controlplane.errors import unknown_id
 from controlplane.network import addressing, allocation
 from controlplane.store.models import Network, Nic, Vm

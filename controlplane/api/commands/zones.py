@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from controlplane import desired
 from controlplane.api import listing
 from controlplane.api.call import Call
 from controlplane.api.command import ROOT, ListParams, Params, Response, Success, command, param, shown
+from controlplane.convergence import desired
 from controlplane.errors import InUseError, ParameterError, UnsupportedError
 from controlplane.network import addressing
 from controlplane.store.models import (

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from controlplane.api.command import Response, shown
 from controlplane.api.listing import OwnedResponse, owned_by
 from controlplane.api.views.nics import NicResponse
-from controlplane.intent import CONTROL_PREFIX
+from controlplane.convergence.intent.rows import CONTROL_PREFIX
 from controlplane.store.models import (
     Account,
     Appliance,
@@ -89,7 +89,7 @@ class RouterResponse(OwnedResponse):
 
 
 def show_health(router: Appliance) -> list[HealthCheckResponse]:
-    """The newest probes of a router's services, as ``controlplane.observe`` keeps them."""
+    """The newest probes of a router's services, as ``controlplane.convergence.observe`` keeps them."""
     return [
         HealthCheckResponse(checkname=name, success=probe["healthy"], details=probe["detail"])
         for name, probe in sorted(router.health.items())

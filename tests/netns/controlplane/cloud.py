@@ -18,9 +18,9 @@ from typing import Any
 from cs import CloudStack
 
 from appliance.run import run
+from controlplane.convergence.intent.rows import public_segment
 from controlplane.hypervisors.base import GuestSpec, Nic, Segment
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
-from controlplane.intent import public_segment
 from tests.wait import wait_for
 from tests.webserver import web_server
 

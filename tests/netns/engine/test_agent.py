@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from controlplane.convergence.push import DocumentRefusedError, StaleDocumentError
 from controlplane.pki import LIFE, Authority
-from controlplane.push import DocumentRefusedError, StaleDocumentError
 from tests.netns.engine.documents import forward, small_network
 from tests.netns.lab import Lab, Router
 from tests.wait import wait_for

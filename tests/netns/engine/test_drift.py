@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from appliance.schema.status import Repair
-from controlplane.push import AgentUnreachableError
+from controlplane.convergence.push import AgentUnreachableError
 from tests.netns.engine.documents import forward, host, small_network
 from tests.netns.lab import Lab, Router
 from tests.wait import wait_for

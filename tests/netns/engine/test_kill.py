@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from controlplane.push import AgentError
+from controlplane.convergence.push import AgentError
 from tests.netns.engine.documents import forward, host, small_network
 from tests.netns.lab import Lab, Router
 from tests.wait import wait_for

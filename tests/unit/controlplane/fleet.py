@@ -17,13 +17,18 @@ from sqlalchemy.orm import Session
 from appliance.schema.status import Attempt, Health, Problem, Repair, ServiceHealth, Status
 from controlplane import routers
 from controlplane.configuration import Configuration
-from controlplane.converge import Remote
+from controlplane.convergence.converge import Remote
+from controlplane.convergence.push import (
+    AgentUnreachableError,
+    CertificateExpiredError,
+    DocumentRefusedError,
+    StaleDocumentError,
+)
+from controlplane.convergence.reconciler import Pace, Reconciler
 from controlplane.core import Core
 from controlplane.hypervisors.base import ApplianceSpec, GuestSpec, HostFacts, Instance, Nic, Power, Segment
 from controlplane.network import addresses
 from controlplane.pki import Authority
-from controlplane.push import AgentUnreachableError, CertificateExpiredError, DocumentRefusedError, StaleDocumentError
-from controlplane.reconciler import Pace, Reconciler
 from controlplane.secrets import Secrets
 from controlplane.store.database import Database
 from controlplane.store.models import Appliance, AsyncJob, Event, Network, User
@@ -198,7 +203,7 @@ class Fleet:
         self.agents: dict[str, FakeAgent] = {}
         secrets, authority = Secrets(b"k" * 32), Authority(directory / "pki")
         self.core = Core(self.database, Configuration(), secrets, authority, self.hypervisor, "cloud")
-        monkeypatch.setattr("controlplane.reconciler.open_remote", self._open_remote)
+        monkeypatch.setattr("controlplane.convergence.reconciler.open_remote", self._open_remote)
         self.reconciler = Reconciler(self.core, PACE)
         with self.database.transaction() as session:
             rows = Rows(session)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from controlplane.intent import Filter, Forward, Guest, GuestNetwork, Intent, PublicAddress, RouterNic
+from controlplane.convergence.intent.rows import Filter, Forward, Guest, GuestNetwork, Intent, PublicAddress, RouterNic
 
 EVERYTHING = frozenset({"Dhcp", "Dns", "SourceNat", "StaticNat", "PortForwarding", "Firewall", "UserData"})
 

@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import select
 
 from appliance.schema.status import Problem
+from controlplane.convergence.desired import desire
+from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Stopping
-from controlplane.desired import desire
 from controlplane.errors import ApiError
 from controlplane.housekeeping import Housekeeping
 from controlplane.hypervisors.base import HypervisorError
 from controlplane.network import networks as network_rows
-from controlplane.reconciler import Reconciler
 from controlplane.store.models import Appliance, AsyncJob, Network, Nic, PublicIp, Vm
 from controlplane.workflows import networks, routers, vms
 from controlplane.workflows.flow import Flow, Locks

@@ -10,9 +10,9 @@ from pydantic_core import from_json
 from sqlalchemy import select
 
 from appliance.schema.status import Status
-from controlplane.compile import compile_router
-from controlplane.intent import load
-from controlplane.observe import take_status
+from controlplane.convergence.compile.router import compile_router
+from controlplane.convergence.intent.load import load
+from controlplane.convergence.observe import take_status
 from controlplane.store.models import Appliance, SslCertificate
 from router.document import RouterDocument
 from tests.acting import Tenant

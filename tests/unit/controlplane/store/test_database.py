@@ -28,7 +28,7 @@ def test_migrations_make_what_the_models_say(database: Database) -> None:
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         difference = compare_metadata(context, Base.metadata)
-    assert difference == [], 'models.py changed: make migration MESSAGE="what"'
+    assert difference == [], 'the models changed: make migration MESSAGE="what"'
 
 
 def test_migrating_again_changes_nothing(database: Database) -> None:

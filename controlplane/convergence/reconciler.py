@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 
 from appliance.errors import GatehouseError
-from controlplane import observe
-from controlplane.converge import Outcome, Refusal, Remote, converge, open_remote, poll
+from controlplane.convergence import observe
+from controlplane.convergence.converge import Outcome, Refusal, Remote, converge, open_remote, poll
 from controlplane.core import Core, Stopping
 from controlplane.store.models import Appliance
 

@@ -12,15 +12,14 @@ from sqlalchemy.orm import Session
 
 from appliance.garbage import uncollected
 from appliance.schema.status import Problem, Status
-from controlplane import blame, jobs, observe, routers
-from controlplane.compile import CompileError, Memo, compile_router
-from controlplane.core import Core
-from controlplane.desired import desire
-from controlplane.errors import ApiError
-from controlplane.hypervisors.base import HypervisorError, Nic
-from controlplane.intent import Intent, load
-from controlplane.pki import due
-from controlplane.push import (
+from controlplane import jobs, routers
+from controlplane.convergence import blame, observe
+from controlplane.convergence.compile.memo import CompileError, Memo
+from controlplane.convergence.compile.router import compile_router
+from controlplane.convergence.desired import desire
+from controlplane.convergence.intent.load import load
+from controlplane.convergence.intent.rows import Intent
+from controlplane.convergence.push import (
     AgentClient,
     AgentError,
     AgentUnreachableError,
@@ -29,6 +28,10 @@ from controlplane.push import (
     StaleDocumentError,
     describe,
 )
+from controlplane.core import Core
+from controlplane.errors import ApiError
+from controlplane.hypervisors.base import HypervisorError, Nic
+from controlplane.pki import due
 from controlplane.store.models import Appliance, AsyncJob
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.compile import CompileError, Memo, compile_router
-from controlplane.intent import Filter, Forward, Intent
+from controlplane.convergence.compile.memo import CompileError, Memo
+from controlplane.convergence.compile.router import compile_router
+from controlplane.convergence.intent.rows import Filter, Forward, Intent
 from router.document import RouterDocument, RouterState
 from tests.unit.controlplane.intents import SMALL, intents
 

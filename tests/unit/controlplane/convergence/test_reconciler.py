@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 from appliance.schema.status import Problem, Repair
 from controlplane import jobs
 from controlplane.api.command import Response, Success
+from controlplane.convergence.desired import desire, desire_network
+from controlplane.convergence.reconciler import Reconciler, RefusedError, WaitError
 from controlplane.core import Stopping
-from controlplane.desired import desire, desire_network
 from controlplane.network import firewall
 from controlplane.network.addresses import source_nat_address
 from controlplane.network.ports import Ports, Traffic
-from controlplane.reconciler import Reconciler, RefusedError, WaitError
 from controlplane.store.models import Appliance, AsyncJob, FirewallRule, PublicIp, VlanIpRange, Vm
 from tests.unit.controlplane.fleet import PACE, Fleet
 from tests.wait import wait_for

@@ -1,16 +1,26 @@
-"""What the tables say about one router, as immutable rows: the input of ``compile``.
+"""Reads a router's intent from the tables.
 
 Core column selects, not ORM objects: a router with 10,000 forwards and as many firewall rules is loaded on each change.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Select, Text, cast, select
 from sqlalchemy.orm import Session
 
+from controlplane.convergence.intent.rows import (
+    Balancer,
+    Filter,
+    Forward,
+    Guest,
+    GuestNetwork,
+    Intent,
+    PublicAddress,
+    RouterNic,
+    public_segment,
+)
 from controlplane.secrets import Secrets
 from controlplane.store.models import (
     Account,
@@ -39,152 +49,6 @@ Row = TypeVar("Row", bound=NamedTuple)
 #: rules on their way out are no longer part of the desired state
 REVOKED = "Revoke"
 RELEASING = "Releasing"
-
-#: prefix length of the control network
-CONTROL_PREFIX = 16
-
-
-class RouterNic(NamedTuple):
-    """One NIC of the router, as in ``Appliance.nics``."""
-
-    name: str
-    mac: str
-    role: Literal["guest", "control", "public", "private-gateway"]
-    segment: str
-    network: str
-
-
-class GuestNetwork(NamedTuple):
-    """A network (or tier) that the router serves. ``services`` are the offering's, e.g. ``Dhcp``."""
-
-    id: str
-    cidr: str
-    gateway: str
-    domain: str
-    mtu: int | None
-    egress_allow: bool
-    services: frozenset[str]
-
-
-class PublicAddress(NamedTuple):
-    """A public address of one of the networks. ``segment`` says which NIC it belongs on."""
-
-    id: str
-    network_id: str
-    address: str
-    source_nat: bool
-    static_nat_nic_id: str | None
-    segment: str
-    netmask: str
-    gateway: str
-
-
-class Guest(NamedTuple):
-    """A guest's NIC on one of the networks, with what its metadata tells."""
-
-    nic_id: str
-    network_id: str
-    mac: str
-    address: str
-    default: bool
-    vm_id: str
-    name: str
-    offering: str
-    public_key: str | None
-    user_data: str | None
-    password_id: str | None
-    #: sealed
-    password: bytes | None
-    #: of the account: name and id
-    domain: str
-    domain_id: str
-    #: name of the hypervisor host; None before the guest was placed
-    host: str | None
-
-
-class Forward(NamedTuple):
-    """A port-forwarding rule."""
-
-    id: str
-    public_ip_id: str
-    nic_id: str
-    protocol: str
-    public_port: int
-    public_end_port: int
-    private_port: int
-    private_end_port: int
-
-
-class Filter(NamedTuple):
-    """A firewall rule; ``public_ip_id`` is None for egress. CIDR lists are JSON text."""
-
-    id: str
-    network_id: str
-    public_ip_id: str | None
-    protocol: str
-    start_port: int | None
-    end_port: int | None
-    icmp_type: int | None
-    icmp_code: int | None
-    sources: str
-    destinations: str
-
-
-@dataclass(frozen=True)
-class Balancer:
-    """A load balancer rule with what belongs to it."""
-
-    id: str
-    network_id: str
-    public_ip_id: str
-    algorithm: str
-    protocol: str
-    public_port: int
-    private_port: int
-    sources: tuple[str, ...]
-    #: ids of NICs
-    members: tuple[str, ...]
-    #: method and parameters as they were given
-    stickiness: tuple[str, dict[str, str]] | None
-    #: fields of the router's HealthCheck
-    health: dict[str, Any]
-    #: ids, the oldest first
-    certificates: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Intent:
-    """Everything one router's document is made of, at one generation."""
-
-    appliance_id: str
-    generation: int
-    name: str
-    control_address: str
-    nics: tuple[RouterNic, ...]
-    zone: str
-    resolvers: tuple[str, ...]
-    #: the installation's UUID, told to guests as their cloud's identity
-    cloud: str
-    networks: tuple[GuestNetwork, ...] = ()
-    addresses: tuple[PublicAddress, ...] = ()
-    guests: tuple[Guest, ...] = ()
-    forwards: tuple[Forward, ...] = ()
-    filters: tuple[Filter, ...] = ()
-    #: passwords waiting to be fetched, opened: Guest.password_id -> text
-    passwords: tuple[tuple[str, str], ...] = ()
-
-    balancers: tuple[Balancer, ...] = ()
-    #: certificates in use: id -> PEM with chain and private key
-    certificates: tuple[tuple[str, str], ...] = ()
-
-    def __repr__(self) -> str:
-        # the default would print passwords and keys
-        return f"Intent({self.appliance_id}, generation {self.generation})"
-
-
-def public_segment(physical_network_id: str, vlan: str) -> str:
-    """The layer-2 segment of a public range: all ranges of a physical network with one VLAN share it."""
-    return f"public-{physical_network_id}-{vlan.removeprefix('vlan://') or 'untagged'}"
 
 
 def _rows(session: Session, kind: type[Row], statement: Select[*tuple[Any, ...]]) -> tuple[Row, ...]:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from appliance.schema.status import Health, Repair, Status
 from controlplane import events
-from controlplane.desired import desire
+from controlplane.convergence.desired import desire
 from controlplane.events import Level
 from controlplane.store.models import Appliance, AsyncJob, Vm
 

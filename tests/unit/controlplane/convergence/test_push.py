@@ -13,8 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from appliance.schema.status import Status
-from controlplane.pki import LIFE, Authority, due
-from controlplane.push import (
+from controlplane.convergence.push import (
     Agent,
     AgentClient,
     AgentUnreachableError,
@@ -23,6 +22,7 @@ from controlplane.push import (
     StaleDocumentError,
     content_digest,
 )
+from controlplane.pki import LIFE, Authority, due
 from tests.unit.controlplane.agent_server import Answer, agent_server
 
 STATUS = Status(id="r-1", role="router", version="1", started=1.0, generation=3, digest="d").model_dump_json().encode()

@@ -1,0 +1,57 @@
+"""The control plane's tables, one module a subject. Import them from here: together they are the whole schema."""
+
+from controlplane.store.models.base import Base, Entity, UtcDateTime, new_id, now
+from controlplane.store.models.compute import Nic, Vm
+from controlplane.store.models.identity import Account, Configuration, Domain, Session, SshKeyPair, Tag, User
+from controlplane.store.models.infrastructure import Cluster, Host, PhysicalNetwork, Pod, VlanIpRange, Zone
+from controlplane.store.models.loadbalancing import (
+    LoadBalancer,
+    LoadBalancerCertificate,
+    LoadBalancerMember,
+    LoadBalancerPolicy,
+    SslCertificate,
+)
+from controlplane.store.models.networks import Network, PublicIp
+from controlplane.store.models.offerings import DiskOffering, NetworkOffering, OsType, ServiceOffering, Template
+from controlplane.store.models.operations import Appliance, AsyncJob, Event
+from controlplane.store.models.rules import FirewallRule, PortForwardingRule
+
+__all__ = [
+    "Account",
+    "Appliance",
+    "AsyncJob",
+    "Base",
+    "Cluster",
+    "Configuration",
+    "DiskOffering",
+    "Domain",
+    "Entity",
+    "Event",
+    "FirewallRule",
+    "Host",
+    "LoadBalancer",
+    "LoadBalancerCertificate",
+    "LoadBalancerMember",
+    "LoadBalancerPolicy",
+    "Network",
+    "NetworkOffering",
+    "Nic",
+    "OsType",
+    "PhysicalNetwork",
+    "Pod",
+    "PortForwardingRule",
+    "PublicIp",
+    "ServiceOffering",
+    "Session",
+    "SshKeyPair",
+    "SslCertificate",
+    "Tag",
+    "Template",
+    "User",
+    "UtcDateTime",
+    "VlanIpRange",
+    "Vm",
+    "Zone",
+    "new_id",
+    "now",
+]

@@ -1,0 +1,81 @@
+"""Where: zones, pods, clusters, hosts and physical networks."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from controlplane.store.models.base import Entity
+
+
+class Zone(Entity):
+    __tablename__ = "zone"
+    name: Mapped[str] = mapped_column(String(255), unique=True)
+    #: "Advanced" or "Basic"
+    network_type: Mapped[str] = mapped_column(String(16), default="Advanced")
+    dns1: Mapped[str]
+    dns2: Mapped[str | None]
+    internal_dns1: Mapped[str]
+    internal_dns2: Mapped[str | None]
+    guest_cidr: Mapped[str] = mapped_column(String(18), default="10.1.1.0/24")
+    #: network domain of the zone's networks that set none
+    domain: Mapped[str | None] = mapped_column(String(190))
+    allocation_state: Mapped[str] = mapped_column(String(16), default="Enabled")
+
+
+class Pod(Entity):
+    __tablename__ = "pod"
+    zone_id: Mapped[str] = mapped_column(ForeignKey("zone.id"))
+    name: Mapped[str] = mapped_column(String(255))
+    gateway: Mapped[str]
+    netmask: Mapped[str]
+    start_ip: Mapped[str]
+    end_ip: Mapped[str]
+    allocation_state: Mapped[str] = mapped_column(String(16), default="Enabled")
+
+
+class Cluster(Entity):
+    __tablename__ = "cluster"
+    pod_id: Mapped[str] = mapped_column(ForeignKey("pod.id"))
+    name: Mapped[str] = mapped_column(String(255))
+    hypervisor: Mapped[str]
+    allocation_state: Mapped[str] = mapped_column(String(16), default="Enabled")
+    pod: Mapped[Pod] = relationship()
+
+
+class Host(Entity):
+    __tablename__ = "host"
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("cluster.id"))
+    name: Mapped[str] = mapped_column(String(255))
+    #: how the driver reaches it, e.g. ``namespace://local`` or ``qemu+tls://host/system``
+    url: Mapped[str]
+    state: Mapped[str] = mapped_column(String(16), default="Up")
+    resource_state: Mapped[str] = mapped_column(String(32), default="Enabled")
+    cpus: Mapped[int] = mapped_column(default=0)
+    memory_bytes: Mapped[int] = mapped_column(default=0)
+    cluster: Mapped[Cluster] = relationship()
+
+
+class PhysicalNetwork(Entity):
+    __tablename__ = "physical_network"
+    zone_id: Mapped[str] = mapped_column(ForeignKey("zone.id"))
+    name: Mapped[str] = mapped_column(String(255))
+    state: Mapped[str] = mapped_column(String(16), default="Enabled")
+    vlan: Mapped[str | None]
+    isolation_methods: Mapped[list[str]] = mapped_column(default=list)
+    tags: Mapped[list[str]] = mapped_column(default=list)
+
+
+class VlanIpRange(Entity):
+    """A range of public addresses. All ranges with one vlan share a layer-2 segment."""
+
+    __tablename__ = "vlan_ip_range"
+    zone_id: Mapped[str] = mapped_column(ForeignKey("zone.id"))
+    physical_network_id: Mapped[str] = mapped_column(ForeignKey("physical_network.id"))
+    vlan: Mapped[str] = mapped_column(String(64), default="vlan://untagged")
+    gateway: Mapped[str]
+    netmask: Mapped[str]
+    start_ip: Mapped[str]
+    end_ip: Mapped[str]
+    #: dedicated to one account when set
+    account_id: Mapped[str | None] = mapped_column(ForeignKey("account.id"))
