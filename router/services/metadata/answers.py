@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from router.services.metadata.content import ROOT, USER_DATA, Guest, MissingError
-from router.services.metadata.http import Request, Response
+from router.webserver.http import Request, Response
 
 TOKEN_PATH = f"{ROOT}/api/token"
 TTL_FIELDS = ("x-aws-ec2-metadata-token-ttl-seconds", "x-metadata-token-ttl-seconds")
@@ -35,7 +35,8 @@ def _issue(request: Request, address: str, key: Callable[[], bytes]) -> Response
     if not 1 <= seconds <= tokens.MOST_SECONDS:
         return Response(400, f"{TTL_FIELDS[0]} must be 1 to {tokens.MOST_SECONDS}\n".encode())
     fields = "".join(f"{name}: {seconds}\r\n" for name in TTL_FIELDS)
-    return Response(200, tokens.issue(key(), address, seconds).encode(), fields=fields)
+    # a token must not travel on through a guest that forwards packets
+    return Response(200, tokens.issue(key(), address, seconds).encode(), fields=fields, hops=1)
 
 
 def _authorised(request: Request, guest: Guest, address: str, key: Callable[[], bytes]) -> bool:

@@ -1,107 +1,42 @@
 """The metadata server: ``python -m router.services.metadata.server CONFIG``; SIGHUP rereads CONFIG.
 
-CONFIG is JSON: ``listen`` (addresses), ``port``, ``index`` (file) and ``data`` (folder) of content.py, and ``key``
-(file for the key of session tokens).
-
-One thread around epoll. A guest's connection is held only while something is missing: most are accepted with their
-request there (TCP_DEFER_ACCEPT), answered and closed in one go.
+Beside what the web server reads, CONFIG has ``index`` (file) and ``data`` (folder) of content.py, and ``key`` (file for
+the key of session tokens).
 """
 
 from __future__ import annotations
 
-import json
-import os
-import resource
-import select
-import signal
-import socket
 import sys
-import time
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from router.services.metadata import http
-from router.services.metadata.answers import TOKEN_PATH, answer
+from router.services.metadata.answers import answer
 from router.services.metadata.content import Guests
-from router.services.metadata.http import BadRequestError, Request, Response
-
-#: connections that are held at the same time, in all and of one guest; further ones are answered if that is possible
-#: at once, and closed
-MOST_HELD = 2048
-MOST_HELD_BY_ONE = 32
-#: requests on one connection
-MOST_REQUESTS = 1000
-#: seconds for a whole request to arrive, also for the next one on a kept connection
-PATIENCE = 5.0
-#: seconds within which a client must take up something of an answer, and all of it
-STALL, LONGEST_ANSWER = 5.0, 60.0
-#: connections that are taken before others get their turn
-TURN = 64
-BACKLOG = 4096
-#: <linux/in.h>: bind to an address that is not there yet, as on a standby router
-IP_FREEBIND = 15
+from router.webserver.http import Request, Response
+from router.webserver.server import serve
 
 
-class Connection:
-    """One client's connection. ``deadline`` is when it is closed if nothing happens (monotonic clock)."""
+class MetadataApplication:
+    """Answers guests by their source address (see webserver.server.Application)."""
 
-    __slots__ = ("address", "answer_by", "closing", "deadline", "held", "requests", "sock", "unread", "unsent")
+    name = "metadata"
+    most_requests = 1000
 
-    def __init__(self, sock: socket.socket, address: str, now: float) -> None:
-        self.sock, self.address = sock, address
-        self.unread = b""
-        #: what the client has not taken yet of the answer
-        self.unsent: list[memoryview] = []
-        self.requests = 0
-        #: no further request is answered
-        self.closing = False
-        #: what epoll waits for, 0 when it does not
-        self.held = 0
-        self.deadline = now + PATIENCE
-        self.answer_by = 0.0
-
-
-class Server:
-    """Serves by the file ``config``, holding at most ``most_held`` connections at the same time."""
-
-    def __init__(self, config: Path, most_held: int = MOST_HELD) -> None:
-        self._config, self._most_held = config, most_held
-        self._epoll = select.epoll()
-        self._listeners: dict[int, tuple[tuple[str, int], socket.socket]] = {}
-        self._held: dict[int, Connection] = {}
-        self._held_by: Counter[str] = Counter()
+    def __init__(self) -> None:
         self._guests = Guests("", "")
         self._key_file = Path()
         self._key = b""
-        self._stopping = False
-        self.reload()
 
-    # ---- configuration
-
-    def reload(self) -> None:
-        """Follow CONFIG: open and close listening sockets; connections live on. Raises OSError and ValueError."""
-        config = json.loads(self._config.read_text())
+    def configure(self, config: Mapping[str, Any]) -> None:
         self._guests = Guests(config["index"], config["data"])
         self._key_file = Path(config["key"])
-        wanted = {(address, config["port"]) for address in config["listen"]}
-        for number, (where, sock) in list(self._listeners.items()):
-            if where not in wanted:
-                self._epoll.unregister(number)
-                sock.close()
-                del self._listeners[number]
-        for where in wanted - {where for where, _ in self._listeners.values()}:
-            sock = _listen(where)
-            self._listeners[sock.fileno()] = (where, sock)
-            self._epoll.register(sock.fileno(), select.EPOLLIN)
 
-    def stop(self) -> None:
-        """Take no new connections; ``run`` returns when the ones there are have ended."""
-        self._stopping = True
-        for number, (_, sock) in self._listeners.items():
-            self._epoll.unregister(number)
-            sock.close()
-        self._listeners.clear()
+    def answer(self, request: Request, address: str) -> Response:
+        return answer(request, self._guests.find(address), address, self._token_key)
+
+    def refuse(self, status: int) -> Response:
+        return Response(status)
 
     def _token_key(self) -> bytes:
         if not self._key:
@@ -110,221 +45,6 @@ class Server:
             self._key = load_key(self._key_file)
         return self._key
 
-    # ---- the loop
-
-    def run(self, wakeup: socket.socket) -> None:
-        """Serve until stopped. ``wakeup`` is what signal.set_wakeup_fd writes to."""
-        self._epoll.register(wakeup.fileno(), select.EPOLLIN)
-        next_look = 0.0
-        while not self._stopping or self._held:
-            for number, _ in self._epoll.poll(1.0 if self._held else -1):
-                if number in self._listeners:
-                    self._accept(self._listeners[number][1])
-                elif number == wakeup.fileno():
-                    self._signals(wakeup.recv(64))
-                elif (connection := self._held.get(number)) is not None:
-                    self._serve(connection)
-            if (now := time.monotonic()) >= next_look:
-                next_look = now + 0.5
-                for connection in [late for late in self._held.values() if now >= late.deadline]:
-                    self._close(connection)
-
-    def _signals(self, numbers: bytes) -> None:
-        if signal.SIGTERM in numbers:
-            self.stop()
-        elif signal.SIGHUP in numbers:
-            try:
-                self.reload()
-            except (OSError, ValueError) as error:
-                print(f"metadata: kept the old configuration: {error}", file=sys.stderr, flush=True)
-
-    def _accept(self, listener: socket.socket) -> None:
-        now = time.monotonic()
-        for _ in range(TURN):
-            try:
-                sock, (address, _) = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                # a client that is gone already, or no file descriptors left
-                print(f"metadata: accept: {error}", file=sys.stderr, flush=True)
-                return
-            self._serve(Connection(sock, address, now))
-
-    # ---- one connection
-
-    def _serve(self, connection: Connection) -> None:
-        """Go on with a connection as far as possible without waiting."""
-        try:
-            if not connection.unsent:
-                self._read(connection)
-                return
-            self._send(connection)
-            if not connection.unsent:
-                # requests that arrived meanwhile
-                self._answer(connection)
-        except OSError:
-            # the client is gone; RST and time-out are its affair
-            self._close(connection)
-
-    def _read(self, connection: Connection) -> None:
-        try:
-            data = connection.sock.recv(http.MOST_HEAD, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            self._hold(connection, select.EPOLLIN)
-            return
-        if not data:
-            self._close(connection)
-            return
-        if connection.closing:
-            # what comes after the last request is read and dropped, lest closing resets the answer away
-            self._hold(connection, select.EPOLLIN)
-            return
-        connection.unread += data
-        self._answer(connection)
-
-    def _answer(self, connection: Connection) -> None:
-        """Answer the requests that have arrived, one after the other, as long as the client takes the answers."""
-        while not connection.unsent and not connection.closing:
-            head, found, rest = connection.unread.partition(http.END)
-            if not found:
-                if len(head) < http.MOST_HEAD:
-                    self._hold(connection, select.EPOLLIN)
-                    return
-                self._respond(connection, Response(431), keep_alive=False)
-            else:
-                connection.unread = rest
-                try:
-                    request = http.parse(head)
-                except BadRequestError as error:
-                    self._respond(connection, Response(error.status), keep_alive=False)
-                else:
-                    self._request(connection, request)
-        if not connection.unsent and connection.closing:
-            self._finish(connection)
-
-    def _request(self, connection: Connection, request: Request) -> None:
-        connection.requests += 1
-        keep_alive = (
-            request.keep_alive
-            and connection.requests < MOST_REQUESTS
-            and not self._stopping
-            and (connection.held or self._may_hold(connection.address))
-        )
-        try:
-            response = answer(request, self._guests.find(connection.address), connection.address, self._token_key)
-        except (OSError, ValueError) as error:
-            print(f"metadata: {connection.address}: {error}", file=sys.stderr, flush=True)
-            response = Response(500)
-        if request.method == "PUT" and request.path == TOKEN_PATH and response.status == 200:
-            # a token must not travel on through a guest that forwards packets
-            connection.sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
-        self._respond(connection, response, keep_alive=bool(keep_alive), body=request.method != "HEAD")
-
-    def _respond(self, connection: Connection, response: Response, *, keep_alive: bool, body: bool = True) -> None:
-        connection.closing = not keep_alive
-        parts = [http.head(response, keep_alive=keep_alive)]
-        if body and response.body:
-            parts.append(response.body)
-        connection.unsent = [memoryview(part) for part in parts]
-        now = time.monotonic()
-        connection.answer_by = now + LONGEST_ANSWER
-        connection.deadline = now + STALL
-        self._send(connection)
-
-    def _send(self, connection: Connection) -> None:
-        try:
-            sent = connection.sock.sendmsg(connection.unsent, (), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        except BlockingIOError:
-            sent = 0
-        unsent = connection.unsent
-        while unsent and sent >= len(unsent[0]):
-            sent -= len(unsent.pop(0))
-        now = time.monotonic()
-        if unsent:
-            unsent[0] = unsent[0][sent:]
-            if sent:
-                connection.deadline = min(now + STALL, connection.answer_by)
-            self._hold(connection, select.EPOLLOUT)
-        else:
-            connection.deadline = now + PATIENCE
-
-    def _finish(self, connection: Connection) -> None:
-        """The last answer has been taken by the kernel: end the connection without cutting that answer off."""
-        if connection.unread or connection.held:
-            connection.sock.shutdown(socket.SHUT_WR)
-            connection.deadline = time.monotonic() + 1.0
-            self._hold(connection, select.EPOLLIN)
-        else:
-            self._close(connection)
-
-    # ---- which connections are held
-
-    def _may_hold(self, address: str) -> bool:
-        return self._held_by[address] < MOST_HELD_BY_ONE and len(self._held) < self._most_held
-
-    def _hold(self, connection: Connection, events: int) -> None:
-        """Wait for ``events``; close the connection instead when its guest, or all of them, have too many."""
-        number = connection.sock.fileno()
-        if connection.held == events:
-            return
-        if connection.held:
-            self._epoll.modify(number, events)
-        else:
-            if not self._may_hold(connection.address):
-                self._close(connection)
-                return
-            self._epoll.register(number, events)
-            self._held[number] = connection
-            self._held_by[connection.address] += 1
-        connection.held = events
-
-    def _close(self, connection: Connection) -> None:
-        if connection.held:
-            number = connection.sock.fileno()
-            self._epoll.unregister(number)
-            del self._held[number]
-            self._held_by[connection.address] -= 1
-            if not self._held_by[connection.address]:
-                del self._held_by[connection.address]
-            connection.held = 0
-        connection.sock.close()
-
-
-def _listen(where: tuple[str, int]) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-    # inherited by the accepted ones
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(PATIENCE))
-    try:
-        sock.bind(where)
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def main(arguments: Iterable[str]) -> int:
-    (config,) = arguments
-    # what is held, and some files beside
-    spare = 2 * TURN
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = min(most, MOST_HELD + spare)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
-    wakeup, signalled = socket.socketpair()
-    wakeup.setblocking(False)
-    signalled.setblocking(False)
-    signal.set_wakeup_fd(signalled.fileno())
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
-    server = Server(Path(config), files - spare)
-    print(f"metadata: serving, process {os.getpid()}", file=sys.stderr, flush=True)
-    server.run(wakeup)
-    return 0
-
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(serve(MetadataApplication(), sys.argv[1:]))

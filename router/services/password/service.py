@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from typing import Any
 
@@ -41,7 +42,7 @@ class PasswordService(BaseService):
         vault.put(Secret(entry.id, str(entry.address), entry.password.get_secret_value()) for entry in pending)
         vault.prune({entry.id for entry in pending})
         if addresses(state) and UNIT not in change.started and config_file(host.settings) in change.files:
-            host.supervisor.restart(UNIT)
+            host.supervisor.signal(UNIT, signal.SIGHUP)
 
     def probe(self, state: RouterState, host: Host) -> None:
         redundancy = state.interfaces.redundancy

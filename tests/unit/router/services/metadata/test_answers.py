@@ -8,7 +8,7 @@ import pytest
 from router.services.metadata import tokens
 from router.services.metadata.answers import answer
 from router.services.metadata.content import Guest
-from router.services.metadata.http import Request, Response
+from router.webserver.http import Request, Response
 
 ADDRESS, KEY = "10.1.1.10", b"k" * 32
 PAGES = {"/latest/meta-data": b"instance-id", "/latest/instance-id": b"i-1", "/latest/user-data": b"\0"}

@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 as a metadata service needs (RFC 9110, RFC 9112): requests without a body."""
+"""As much of HTTP/1.1 as guests need that fetch something small (RFC 9110, RFC 9112): requests without a body."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _REASONS = {
     404: "Not Found",
     405: "Method Not Allowed",
     413: "Content Too Large",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",
@@ -44,12 +45,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """``fields`` are further header lines, each with its line end."""
+    """``fields`` are further header lines, each with its line end. ``hops``: how far its packets travel (IP TTL)."""
 
     status: int
     body: bytes = b""
     kind: str = "text/plain"
     fields: str = ""
+    hops: int | None = None
 
 
 def _path(target: str) -> str:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.services.metadata.http import BadRequestError, Response, head, parse
+from router.webserver.http import BadRequestError, Response, head, parse
 
 
 def path(target: str) -> str:
