@@ -20,11 +20,21 @@ class HypervisorError(GatehouseError):
 
 
 @dataclass(frozen=True)
+class Wire:
+    """How the hosts share a segment: over a physical interface of each, told apart by a VLAN id or a VXLAN's VNI."""
+
+    interface: str
+    isolation: Literal["vlan", "vxlan", "untagged"]
+    tag: int = 0
+
+
+@dataclass(frozen=True)
 class Segment:
-    """A layer-2 network: ``control``, ``public-<range id>`` or ``guest-<network id>``."""
+    """A layer-2 network: ``control``, ``public-<range id>`` or ``guest-<network id>``; without a wire, of one host."""
 
     name: str
     mtu: int = 1500
+    wire: Wire | None = None
 
 
 @dataclass(frozen=True)

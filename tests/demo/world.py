@@ -17,7 +17,7 @@ from cs import CloudStack
 
 from appliance.run import run
 from controlplane.convergence.push import Agent, AgentClient
-from controlplane.hypervisors.namespace import syscalls
+from controlplane.hypervisors import syscalls
 from controlplane.pki import Authority
 from tests.netns.controlplane.cloud import GATEHOUSE, INTERNET, WEB, Cloud
 from tests.wait import wait_for

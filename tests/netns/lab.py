@@ -263,7 +263,7 @@ class Router(Instance):
 
     def logs(self) -> dict[str, str]:
         """Console and each file of the log directory, the newest 200 lines."""
-        logs = {"console": self.lab.hypervisor.console(self.id)}
+        logs = {"console": self.lab.hypervisor.console_log(self.id)}
         try:
             directory = self.lab.hypervisor.state_directory(self.id) / "log/gatehouse"
         except HypervisorError:

@@ -32,13 +32,14 @@ from controlplane.hypervisors.base import (
     Power,
     Segment,
 )
+from controlplane.hypervisors.bridges import port_name
 from controlplane.hypervisors.namespace import boot, enter, layout
 from controlplane.hypervisors.namespace.cgroups import Cgroups
-from controlplane.hypervisors.namespace.fabric import Fabric, port_name
+from controlplane.hypervisors.namespace.fabric import Fabric
 from controlplane.hypervisors.namespace.launch import Launch
 from controlplane.hypervisors.namespace.mounts import Mount, in_user_namespace
-from controlplane.hypervisors.namespace.processes import terminate
-from controlplane.hypervisors.namespace.records import PROCESS, Record, Records
+from controlplane.hypervisors.namespace.processes import PROCESS, Process, recorded, terminate
+from controlplane.hypervisors.records import Record, Records
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class NamespaceHypervisor:
             record = self._readable(instance_id)
             if record is None:
                 continue
-            process = self._records.process(instance_id)
+            process = self._process(instance_id)
             if process is None or not process.alive():
                 continue
             log.info("adopting %s %s (process %d)", record.kind, instance_id, process.pid)
@@ -261,7 +262,7 @@ class NamespaceHypervisor:
             self._records.remove(instance_id)
 
     def _kill(self, instance_id: str, grace: float) -> None:
-        process = self._records.process(instance_id)
+        process = self._process(instance_id)
         if process is None:
             return
         try:
@@ -287,7 +288,7 @@ class NamespaceHypervisor:
                     self._fabric.unplug(instance_id, nic.mac)
                 record = record.attached(nic)
                 self._records.save(record)
-            process = self._records.process(instance_id)
+            process = self._process(instance_id)
             if process and process.alive():
                 self._fabric.plug(instance_id, nic, process.pid, f"eth{record.nics.index(nic)}")
 
@@ -311,14 +312,14 @@ class NamespaceHypervisor:
     def power(self, instance_id: str) -> Power:
         if not self._records.folder(instance_id).exists():
             return "absent"
-        process = self._records.process(instance_id)
+        process = self._process(instance_id)
         return "running" if process and process.alive() else "stopped"
 
     def facts(self) -> HostFacts:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
         return HostFacts(socket.gethostname(), self.name, os.cpu_count() or 1, pages * size)
 
-    def console(self, instance_id: str) -> str:
+    def console_log(self, instance_id: str) -> str:
         """What the instance's init and the programs it runs printed, the newest 4 MiB at most."""
         try:
             with (self._records.folder(instance_id) / CONSOLE_LOG).open("rb") as file:
@@ -347,7 +348,7 @@ class NamespaceHypervisor:
 
     def command(self, instance_id: str, argv: Sequence[str]) -> list[str]:
         """The argument list that runs ``argv`` inside the instance, for callers that start processes themselves."""
-        process = self._records.process(instance_id)
+        process = self._process(instance_id)
         if process is None or not process.alive():
             power = self.power(instance_id)
             raise HypervisorError(
@@ -375,6 +376,9 @@ class NamespaceHypervisor:
         if record is None:
             raise HypervisorError(f"there is no instance {instance_id}")
         return record
+
+    def _process(self, instance_id: str) -> Process | None:
+        return recorded(self._records.folder(instance_id))
 
     def _readable(self, instance_id: str) -> Record | None:
         """The record; one that is damaged must not keep the others from working."""

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from controlplane.hypervisors.namespace import syscalls
+from controlplane.hypervisors import syscalls
 from controlplane.hypervisors.namespace.mounts import Mount, perform
 from controlplane.hypervisors.namespace.processes import Process
-from controlplane.hypervisors.namespace.records import write_atomically
+from controlplane.hypervisors.records import write_atomically
 
 #: numbers of capabilities(7) that reach beyond an instance's namespaces: opening files by handle, loading modules, raw
 #: hardware, clocks, device nodes, the kernel log, mandatory access control, BPF and the like

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from controlplane.hypervisors.namespace import syscalls
+from controlplane.hypervisors import syscalls
 
 
 @dataclass(frozen=True)

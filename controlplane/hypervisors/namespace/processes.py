@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -9,6 +10,9 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+#: in an instance's folder: PID 1 of the instance as it was started last
+PROCESS = "process.json"
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -32,6 +36,14 @@ class Process:
         """Whether it runs; a zombie does not."""
         found = _stat(self.pid)
         return found is not None and found[0] not in "ZX" and found[1] == self.start and _boot_is(self.boot)
+
+
+def recorded(folder: Path) -> Process | None:
+    """PID 1 of the instance in ``folder`` as it was started last, alive or not."""
+    try:
+        return Process(**json.loads((folder / PROCESS).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _boot_is(boot: str) -> bool:

@@ -27,7 +27,7 @@ from typing import NoReturn
 
 from controlplane.hypervisors.base import HypervisorError
 from controlplane.hypervisors.namespace.processes import Process
-from controlplane.hypervisors.namespace.records import write_atomically
+from controlplane.hypervisors.records import write_atomically
 
 _HOLDER = "rootless.json"
 #: seconds for the namespace to be made

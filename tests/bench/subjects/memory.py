@@ -38,7 +38,7 @@ def _settled(lab: Lab, router: Router) -> bool:
 def _sizes(lab: Lab, router: Router) -> dict[str, float]:
     """Megabytes of PSS by process (proc(5), smaps_rollup); a page shared by n processes counts 1/n to each."""
     sizes: dict[str, float] = {}
-    record = lab.hypervisor._records.process(router.id)
+    record = lab.hypervisor._process(router.id)
     assert record is not None
     for pid in (record.pid, *members(record.pid)):
         try:

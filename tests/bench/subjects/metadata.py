@@ -96,7 +96,7 @@ def _client(lab: Lab, segment: str) -> Machine:
 
 def _process(lab: Lab, instance: Instance, name: str) -> int:
     """The process in ``instance`` whose command line has ``name`` in it, as the machine numbers it."""
-    init = lab.hypervisor._records.process(instance.id)
+    init = lab.hypervisor._process(instance.id)
     assert init is not None
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in members(init.pid)}
     [found] = [pid for pid, command in commands.items() if name in command]

@@ -66,7 +66,7 @@ def test_a_killed_agent_costs_nothing(cloud: Cloud, network: Answer) -> None:
 def test_a_router_that_was_killed_comes_back_by_itself(cloud: Cloud, network: Answer) -> None:
     router = cloud.router(network)["id"]
     # its first process: everything in it goes at once
-    process = cloud.instances._records.process(router)
+    process = cloud.instances._process(router)
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: serves(cloud, network), 30, "the page again")

@@ -235,7 +235,7 @@ def test_memory_is_limited(directory: Path, hypervisor: NamespaceHypervisor) -> 
 def test_the_console_log_does_not_grow_without_end(directory: Path, hypervisor: NamespaceHypervisor) -> None:
     hypervisor.start_guest(guest(1))
     output(hypervisor, "g-1", "sh", "-c", "echo from the guest >/proc/1/fd/1")
-    assert hypervisor.console("g-1") == "from the guest\n"
+    assert hypervisor.console_log("g-1") == "from the guest\n"
     with (directory / "instances/g-1" / CONSOLE_LOG).open("ab") as file:
         file.truncate(CONSOLE_LOG_LIMIT + 1)
     hypervisor.instances()
@@ -245,7 +245,7 @@ def test_the_console_log_does_not_grow_without_end(directory: Path, hypervisor: 
 def test_the_end_of_the_console_log_is_shown_however_long_it_is(hypervisor: NamespaceHypervisor) -> None:
     hypervisor.start_guest(guest(1))
     output(hypervisor, "g-1", "sh", "-c", "truncate -s 64G /proc/1/fd/1; echo the end >>/proc/1/fd/1")
-    shown = hypervisor.console("g-1")
+    shown = hypervisor.console_log("g-1")
     assert shown.endswith("the end\n")
     assert len(shown) == CONSOLE_LOG_LIMIT
 

@@ -17,11 +17,11 @@ from typing import IO
 import pytest
 
 from appliance.run import run
+from controlplane.hypervisors import syscalls
 from controlplane.hypervisors.base import GuestSpec, HypervisorError, Nic, Segment
-from controlplane.hypervisors.namespace import syscalls
+from controlplane.hypervisors.bridges import port_name
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
-from controlplane.hypervisors.namespace.fabric import port_name
-from controlplane.hypervisors.namespace.records import PROCESS
+from controlplane.hypervisors.namespace.processes import PROCESS
 from tests.netns.hypervisor.machine import namespaces_of
 from tests.wait import wait_for
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from appliance.run import run
 from controlplane.hypervisors.base import GuestSpec, Nic, Segment
+from controlplane.hypervisors.bridges import bridge_mac
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
-from controlplane.hypervisors.namespace.fabric import bridge_mac
 from tests.netns.hypervisor.machine import look, namespaces_of
 from tests.netns.lab import Lab
 from tests.wait import wait_for

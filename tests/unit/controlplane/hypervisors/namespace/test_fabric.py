@@ -5,7 +5,8 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.hypervisors.namespace.fabric import bridge_mac, bridge_name, names, port_name
+from controlplane.hypervisors.bridges import bridge_mac, bridge_name, port_name
+from controlplane.hypervisors.namespace.fabric import names
 
 
 @given(st.lists(st.text(min_size=1, max_size=80), unique=True, max_size=20))

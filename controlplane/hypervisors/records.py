@@ -1,4 +1,4 @@
-"""What is on disk of each instance: its record, and the process that runs it while it runs.
+"""What is on disk of each instance: its record.
 
 A record is written before anything is made and removed after everything is gone, so that after a crash whatever
 is found has a record that says whose it was.
@@ -19,10 +19,8 @@ from typing import Any, Literal
 
 from appliance.run import run
 from controlplane.hypervisors.base import HypervisorError, Nic
-from controlplane.hypervisors.namespace.processes import Process
 
 RECORD = "record.json"
-PROCESS = "process.json"
 #: directories with these prefixes are on their way in or out: what a crash leaves of them is removed
 _NEW, _GONE = ".new-", ".gone-"
 
@@ -126,10 +124,3 @@ class Records:
         for path in sorted(self.directory.iterdir()):
             if not path.name.startswith("."):
                 yield path.name
-
-    def process(self, instance_id: str) -> Process | None:
-        """PID 1 of the instance as it was started last, alive or not."""
-        try:
-            return Process(**json.loads((self.folder(instance_id) / PROCESS).read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None

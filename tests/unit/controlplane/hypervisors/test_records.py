@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.hypervisors.base import HypervisorError, Nic
-from controlplane.hypervisors.namespace.records import RECORD, Record, Records, decode, encode, write_atomically
+from controlplane.hypervisors.records import RECORD, Record, Records, decode, encode, write_atomically
 
 NIC = Nic("02:00:00:00:00:01", "guest-1")
 RECORD_1 = Record("g-1", "guest", "vm1", (NIC,), 1, 256, "bare")
