@@ -12,13 +12,11 @@ from sqlalchemy.orm import Session
 
 from appliance.garbage import uncollected
 from appliance.schema.status import Problem, Status
-from controlplane import jobs, routers
+from controlplane import jobs
+from controlplane.appliances import machines
 from controlplane.convergence import blame, observe
 from controlplane.convergence.compile.memo import CompileError, Memo
-from controlplane.convergence.compile.router import compile_router
 from controlplane.convergence.desired import desire
-from controlplane.convergence.intent.load import load
-from controlplane.convergence.intent.rows import Intent
 from controlplane.convergence.push import (
     AgentClient,
     AgentError,
@@ -28,6 +26,7 @@ from controlplane.convergence.push import (
     StaleDocumentError,
     describe,
 )
+from controlplane.convergence.roles import Intent, Role, role_of
 from controlplane.core import Core
 from controlplane.errors import ApiError
 from controlplane.hypervisors.base import HypervisorError, Nic
@@ -74,6 +73,8 @@ class Remote:
     """What is kept between passes over one appliance. Used by one thread at a time."""
 
     id: str
+    #: key of ``ROLES``
+    role: str
     client: AgentClient
     memo: Memo = field(default_factory=Memo)
     #: NICs that were asked of the hypervisor since this process started
@@ -84,15 +85,17 @@ class Remote:
 
 def open_remote(core: Core, appliance: Appliance) -> Remote:
     """The remote side of an appliance."""
-    client = AgentClient(routers.agent_of(appliance), core.authority, core.hypervisor.connect)
-    return Remote(appliance.id, client)
+    client = AgentClient(machines.agent_of(appliance), core.authority, core.hypervisor.connect)
+    return Remote(appliance.id, appliance.role, client)
 
 
 @dataclass(frozen=True)
 class _Work:
     """What there is to do for one appliance."""
 
+    #: the appliance in sentences, e.g. ``router r-7-VM``
     name: str
+    role: Role
     booting: bool
     observed: int
     intent: Intent
@@ -106,9 +109,9 @@ def converge(core: Core, remote: Remote) -> Outcome:
         return work
     document = b'{"state":{}}'
     try:
-        intent = _plug(core, remote, work.intent)
+        intent = _plug(core, remote, work)
         with uncollected():
-            document = compile_router(intent, remote.memo)
+            document = work.role.compile(intent, remote.memo)
         return _reached(core, remote, _push(remote, document, intent.generation))
     except CompileError as error:
         problem = Problem(stage="parse", message=str(error))
@@ -118,7 +121,7 @@ def converge(core: Core, remote: Remote) -> Outcome:
     except (AgentError, HypervisorError) as error:
         if not work.booting:
             _revive(core, remote.id)
-        return Outcome("retry", work.observed, f"router {work.name}: {error}", booting=work.booting)
+        return Outcome("retry", work.observed, f"{work.name}: {error}", booting=work.booting)
 
 
 def _look(core: Core, remote: Remote) -> _Work | Outcome:
@@ -131,22 +134,24 @@ def _look(core: Core, remote: Remote) -> _Work | Outcome:
             return Outcome("idle", observed)
         if appliance.desired_generation <= observed:
             return Outcome("settled", observed)
-        intent = load(session, remote.id, core.secrets, core.cloud)
-        return _Work(appliance.name, appliance.state == "Starting", observed, intent)
+        role = role_of(appliance)
+        intent = role.load(session, remote.id, core)
+        return _Work(f"{role.label} {appliance.name}", role, appliance.state == "Starting", observed, intent)
 
 
-def _plug(core: Core, remote: Remote, intent: Intent) -> Intent:
+def _plug(core: Core, remote: Remote, work: _Work) -> Intent:
     """See to it that the appliance has a NIC for each segment it has an address on; the intent with those NICs."""
-    missing = {address.segment for address in intent.addresses} - {nic.segment for nic in intent.nics}
-    if missing:
+    intent, add_nics = work.intent, work.role.add_nics
+    missing = intent.segments - {nic.segment for nic in intent.nics}
+    if missing and add_nics is not None:
         with core.database.transaction() as session:
-            routers.add_public_nics(session, session.get_one(Appliance, remote.id))
-            intent = load(session, remote.id, core.secrets, core.cloud)
+            add_nics(session, session.get_one(Appliance, remote.id))
+            intent = work.role.load(session, remote.id, core)
     if missing or not remote.plugged:
         for nic in intent.nics:
             # the others are there from the start
             if nic.role == "public":
-                core.hypervisor.ensure_segment(routers.segment_of(nic._asdict(), None))
+                core.hypervisor.ensure_segment(machines.segment_of(nic._asdict(), None))
                 core.hypervisor.attach_nic(remote.id, Nic(mac=nic.mac, segment=nic.segment))
         remote.plugged = True
     return intent
@@ -184,7 +189,7 @@ def _renewing(remote: Remote, call: Callable[[], Status]) -> Status:
     try:
         return call()
     except CertificateExpiredError:
-        remote.client.renew_certificate("router")
+        remote.client.renew_certificate(remote.role)
         return call()
 
 
@@ -221,7 +226,7 @@ def _refused(core: Core, remote: Remote, generation: int, problems: tuple[Proble
     ids = blame.blamed_ids(problems, document)
     with core.database.transaction() as session:
         appliance = session.get_one(Appliance, remote.id)
-        message = f"router {appliance.name} refused generation {generation}: {text}"
+        message = f"{role_of(appliance).label} {appliance.name} refused generation {generation}: {text}"
         log.warning("%s", message)
         waiting = jobs.reached(session, remote.id, generation)
         wide = blame.widen(session, ids)
@@ -264,11 +269,11 @@ def _revive(core: Core, appliance_id: str) -> None:
             appliance = session.get(Appliance, appliance_id)
             if appliance is None or appliance.removed is not None or appliance.desired_state != "Running":
                 return
-            machine = routers.machine(session, appliance)
-        log.warning("router %s is not running; starting it", machine.name)
-        routers.start(core.hypervisor, core.authority, machine)
+            machine = machines.machine(session, appliance)
+        log.warning("%s %s is not running; starting it", machine.role, machine.name)
+        machines.start(core.hypervisor, core.authority, machine)
     except HypervisorError as error:
-        log.warning("router %s cannot be started: %s", appliance_id, error)
+        log.warning("appliance %s cannot be started: %s", appliance_id, error)
 
 
 def poll(core: Core, remote: Remote) -> Outcome:
@@ -285,7 +290,7 @@ def poll(core: Core, remote: Remote) -> Outcome:
         _renew_early(remote)
     except AgentError as error:
         _revive(core, remote.id)
-        return Outcome("retry", appliance.observed_generation, f"router {appliance.name}: {error}")
+        return Outcome("retry", appliance.observed_generation, f"{role_of(appliance).label} {appliance.name}: {error}")
     if observe.has_news(appliance, status, health):
         with core.database.transaction() as session:
             appliance = session.get_one(Appliance, remote.id)
@@ -301,4 +306,4 @@ def poll(core: Core, remote: Remote) -> Outcome:
 def _renew_early(remote: Remote) -> None:
     certificate = remote.client.certificate()
     if certificate is not None and due(certificate):
-        remote.client.renew_certificate("router")
+        remote.client.renew_certificate(remote.role)

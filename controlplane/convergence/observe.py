@@ -1,4 +1,4 @@
-"""Taking in what an appliance reports: generation, health, repairs, fetched passwords.
+"""Taking in what an appliance reports: generation, health, repairs, and what is special to its role.
 
 Each function writes only what changed, for appliances are looked at every few seconds.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from appliance.schema.status import Health, Repair, Status
 from controlplane import events
-from controlplane.convergence.desired import desire
+from controlplane.convergence.roles import role_of
 from controlplane.events import Level
-from controlplane.store.models import Appliance, AsyncJob, Vm
+from controlplane.store.models import Appliance, AsyncJob
 
 
 def has_news(appliance: Appliance, status: Status, health: Health) -> bool:
@@ -24,15 +24,14 @@ def has_news(appliance: Appliance, status: Status, health: Health) -> bool:
         status.generation != appliance.observed_generation
         or status.version != appliance.version
         or any(repair.number > appliance.repairs_seen for repair in status.repairs)
-        or bool(_fetched(status))
-        or (appliance.balanced or {}) != _balanced(status)
+        or role_of(appliance).has_reports(appliance, status)
         or health.healthy != appliance.healthy
         or _detail(health) != appliance.health
     )
 
 
 def take_status(session: Session, appliance: Appliance, status: Status) -> None:
-    """Bring the appliance's row, its events and its guests' passwords up to date with ``status``."""
+    """Bring the appliance's row, its events and what its role reports up to date with ``status``."""
     if status.generation > appliance.desired_generation:
         # our tables are older than the appliance (restored from a backup): it accepts only a newer generation, and
         # what it has is not what the tables say
@@ -42,10 +41,8 @@ def take_status(session: Session, appliance: Appliance, status: Status) -> None:
         appliance.observed_generation = status.generation
     if status.version != appliance.version:
         appliance.version = status.version
-    if (appliance.balanced or {}) != (balanced := _balanced(status)):
-        appliance.balanced = balanced
     _record_repairs(session, appliance, status.repairs)
-    _forget_passwords(session, appliance, _fetched(status))
+    role_of(appliance).take_reports(session, appliance, status)
 
 
 def _record_repairs(session: Session, appliance: Appliance, repairs: Sequence[Repair]) -> None:
@@ -55,32 +52,9 @@ def _record_repairs(session: Session, appliance: Appliance, repairs: Sequence[Re
     for repair in repairs:
         if repair.number > appliance.repairs_seen:
             outcome = f"could not be repaired: {repair.error}" if repair.error else "repaired"
-            text = f"router {appliance.name}: {repair.service}: {repair.reason}: {outcome}"
-            _event(session, appliance, "ROUTER.REPAIR", text, "ERROR" if repair.error else "WARN")
+            text = f"{_name(appliance)}: {repair.service}: {repair.reason}: {outcome}"
+            _event(session, appliance, "REPAIR", text, "ERROR" if repair.error else "WARN")
     appliance.repairs_seen = max(appliance.repairs_seen, newest)
-
-
-def _fetched(status: Status) -> list[str]:
-    report = status.reports.get("password")
-    ids = report.get("fetched") if isinstance(report, dict) else None
-    return [item for item in ids if isinstance(item, str)] if isinstance(ids, list) else []
-
-
-def _balanced(status: Status) -> dict[str, Any]:
-    """Of a load balancer: rule id -> "address:port" -> "Up" or "Down"."""
-    report = status.reports.get("loadbalancer")
-    members = report.get("members") if isinstance(report, dict) else None
-    return members if isinstance(members, dict) else {}
-
-
-def _forget_passwords(session: Session, appliance: Appliance, ids: list[str]) -> None:
-    if not ids:
-        return
-    held = Vm.password_id.in_(ids)
-    if session.scalars(select(Vm.id).where(held).limit(1)).first() is not None:
-        session.execute(update(Vm).where(held).values(password_id=None, password=None))
-        # the next document goes without them
-        desire(session, appliance.id)
 
 
 def take_health(session: Session, appliance: Appliance, health: Health) -> None:
@@ -95,10 +69,10 @@ def take_health(session: Session, appliance: Appliance, health: Health) -> None:
     if health.healthy == appliance.healthy:
         return
     if not health.healthy:
-        text = f"router {appliance.name} fails its health checks: {'; '.join(failing) or 'no service answers'}"
-        _event(session, appliance, "ROUTER.HEALTH.CHECKS", text, "WARN")
+        text = f"{_name(appliance)} fails its health checks: {'; '.join(failing) or 'no service answers'}"
+        _event(session, appliance, "HEALTH.CHECKS", text, "WARN")
     elif appliance.healthy is False:
-        _event(session, appliance, "ROUTER.HEALTH.CHECKS", f"router {appliance.name} passes its health checks", "INFO")
+        _event(session, appliance, "HEALTH.CHECKS", f"{_name(appliance)} passes its health checks", "INFO")
     appliance.healthy = health.healthy
 
 
@@ -112,7 +86,7 @@ def _detail(health: Health) -> dict[str, Any]:
 def take_silence(session: Session, appliance: Appliance, reason: str) -> None:
     """The appliance has not answered for a while: it is unhealthy, and people are told once."""
     if appliance.healthy is not False or "agent" not in appliance.health:
-        _event(session, appliance, "ROUTER.ALERT", f"router {appliance.name} cannot be reached: {reason}", "ERROR")
+        _event(session, appliance, "ALERT", f"{_name(appliance)} cannot be reached: {reason}", "ERROR")
     appliance.healthy = False
     appliance.health = {"agent": {"healthy": False, "detail": reason}}
     appliance.last_error = reason
@@ -129,13 +103,18 @@ def tell_progress(session: Session, appliance: Appliance, reason: str) -> None:
     )
 
 
+def _name(appliance: Appliance) -> str:
+    return f"{role_of(appliance).label} {appliance.name}"
+
+
 def _event(session: Session, appliance: Appliance, type: str, text: str, level: Level) -> None:
+    role = role_of(appliance)
     if appliance.account_id is not None:
         events.record(
             session,
-            type,
+            f"{role.events}.{type}",
             text,
             account_id=appliance.account_id,
             level=level,
-            resource=("DomainRouter", appliance.id),
+            resource=(role.resource, appliance.id),
         )

@@ -139,15 +139,15 @@ class Reconciler:
             with self._changed:
                 entry = self._entries.get(appliance_id)
                 if entry is None:
-                    raise WaitError("the router was removed meanwhile; try again")
+                    raise WaitError("the appliance was removed meanwhile; try again")
                 if entry.observed >= generation:
                     return
                 refusal, reason = entry.refusal, entry.reason
                 if refusal is not None and refusal.generation >= generation and (refusal.final or refusal.ids & ids):
-                    raise RefusedError(f"the router refused it: {refusal.text}")
+                    raise RefusedError(f"the appliance refused it: {refusal.text}")
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise WaitError(reason or f"the router did not reach generation {generation} in {timeout:.0f} s")
+                    raise WaitError(reason or f"the appliance did not reach generation {generation} in {timeout:.0f} s")
                 if self._stopping.is_set():
                     raise Stopping
                 if reason == told:

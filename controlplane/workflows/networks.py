@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from controlplane import events, jobs, routers
+from controlplane.appliances import machines
 from controlplane.convergence.desired import desire
 from controlplane.convergence.reconciler import WaitError
 from controlplane.core import Core
 from controlplane.errors import ApiError, ParameterError
 from controlplane.network import addresses
 from controlplane.network import networks as rows
-from controlplane.store.models import Appliance, AsyncJob, Network, now
+from controlplane.store.models import Appliance, AsyncJob, Network
+from controlplane.workflows import appliances
 from controlplane.workflows.flow import Flow
-
-log = logging.getLogger(__name__)
-
-#: seconds for a router to boot and take its first document, an emulated machine included
-PATIENCE = 300.0
 
 
 def implement_network(flow: Flow, network_id: str) -> None:
@@ -52,7 +48,7 @@ def implement(flow: Flow, network_id: str, ids: list[str] | None = None) -> None
 
     ``ids`` are of entries that the caller brought in: when the router refuses one of them, it is the caller's error.
     """
-    deadline, brought = time.monotonic() + PATIENCE, frozenset(ids or ())
+    deadline, brought = time.monotonic() + appliances.PATIENCE, frozenset(ids or ())
     while True:
         router_id, generation = _ensure_router(flow, network_id, deadline, brought)
         try:
@@ -103,9 +99,9 @@ def _ensure_router(flow: Flow, network_id: str, deadline: float, ids: frozenset[
                 router.state = "Starting"
             router.desired_state = "Running"
             generation = desire(session, router.id)
-            router_id, machine = router.id, routers.machine(session, router)
+            router_id, machine = router.id, machines.machine(session, router)
         try:
-            boot(flow, router_id, machine, generation=generation, deadline=deadline, ids=ids)
+            appliances.boot(flow, machine, generation=generation, deadline=deadline, ids=ids)
         except Exception:
             _take_back(flow, network_id, router_id, created)
             raise
@@ -119,28 +115,6 @@ def _ensure_router(flow: Flow, network_id: str, deadline: float, ids: frozenset[
     return router_id, generation
 
 
-def boot(
-    flow: Flow,
-    router_id: str,
-    machine: routers.Machine,
-    *,
-    generation: int,
-    deadline: float,
-    ids: frozenset[str] = frozenset(),
-) -> None:
-    """Start a router's machine and wait until it has ``generation``; it is Running then."""
-    begun = time.monotonic()
-    routers.start(flow.core.hypervisor, flow.core.authority, machine)
-    started = time.monotonic()
-    flow.reconciler.wait(router_id, generation, timeout=max(0.0, deadline - started), ids=ids, progress=flow.progress)
-    ready = time.monotonic()
-    log.info("router %s: started in %.2f s, in service %.2f s later", machine.name, started - begun, ready - started)
-    with flow.core.database.transaction() as session:
-        router = session.get_one(Appliance, router_id)
-        if router.removed is None:
-            router.state = "Running"
-
-
 def _take_back(flow: Flow, network_id: str, router_id: str, created: bool) -> None:
     """A router that never came into service goes away again; an older one is left to the reconciler's tries."""
     with flow.core.database.transaction() as session:
@@ -150,7 +124,7 @@ def _take_back(flow: Flow, network_id: str, router_id: str, created: bool) -> No
         if not new:
             router.state = "Error"
     if new:
-        remove_router(flow, router_id)
+        appliances.remove(flow, router_id)
         with flow.core.database.transaction() as session:
             network = session.get_one(Network, network_id)
             if network.state == "Implementing":
@@ -184,40 +158,12 @@ def _end_waiting(flow: Flow, network_id: str) -> None:
                 jobs.succeed(session, job)
 
 
-def remove_router(flow: Flow, router_id: str, *, replaced: bool = False) -> None:
-    """Destroy a router's machine and end its row.
-
-    Jobs that waited for it wait for its successor when it is ``replaced``. Otherwise they end well, as in a network
-    that never had a router: their rows take effect when there is one.
-    """
-    with flow.core.database.transaction() as session:
-        router = session.get(Appliance, router_id)
-        if router is None or router.removed is not None:
-            return
-        router.state, router.desired_state = "Stopping", "Stopped"
-    try:
-        flow.core.hypervisor.destroy(router_id)
-    except Exception:
-        with flow.core.database.transaction() as session:
-            # from here it can be started or destroyed again
-            session.get_one(Appliance, router_id).state = "Error"
-        raise
-    with flow.core.database.transaction() as session:
-        router = session.get_one(Appliance, router_id)
-        router.state, router.removed, router.healthy = "Destroyed", now(), None
-        # the address can be given to another router; the column is unique
-        router.control_address = f"gone-{router.id[:10]}"
-        for job in [] if replaced else jobs.reached(session, router_id, router.desired_generation):
-            jobs.succeed(session, job)
-    flow.reconciler.wake(router_id)
-
-
 def _discard_router(flow: Flow, network_id: str, replaced: bool = False) -> None:
     with flow.locks.of(network_id):
         with flow.core.database.reading() as session:
             router = routers.of_network(session, network_id)
         if router is not None:
-            remove_router(flow, router.id, replaced=replaced)
+            appliances.remove(flow, router.id, replaced=replaced)
 
 
 def _restarted(flow: Flow, network_id: str) -> None:
@@ -244,7 +190,7 @@ def shutdown(flow: Flow, network_id: str) -> bool:
             network.state = "Shutdown"
             router = routers.of_network(session, network_id)
         if router is not None:
-            remove_router(flow, router.id)
+            appliances.remove(flow, router.id)
         flow.core.hypervisor.remove_segment(routers.guest_segment(network_id))
         with flow.core.database.transaction() as session:
             network = session.get_one(Network, network_id)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
-from controlplane import jobs, routers
-from controlplane.convergence.desired import desire
 from controlplane.store.models import Appliance
-from controlplane.workflows import networks
+from controlplane.workflows import appliances, networks
 from controlplane.workflows.flow import Flow
 
 
@@ -34,38 +30,12 @@ def destroy_router(flow: Flow, router_id: str) -> None:
 
 def _start(flow: Flow, router_id: str) -> None:
     with flow.locks.of(networks.network_of_router(flow.core, router_id)):
-        with flow.core.database.transaction() as session:
-            router = session.get_one(Appliance, router_id)
-            router.state = "Starting" if router.state != "Running" else router.state
-            router.desired_state = "Running"
-            generation = desire(session, router_id)
-            machine = routers.machine(session, router)
-        try:
-            deadline = time.monotonic() + networks.PATIENCE
-            networks.boot(flow, router_id, machine, generation=generation, deadline=deadline)
-        except Exception:
-            with flow.core.database.transaction() as session:
-                session.get_one(Appliance, router_id).state = "Error"
-            raise
+        appliances.start(flow, router_id)
 
 
 def _stop(flow: Flow, router_id: str, forced: bool, back_soon: bool = False) -> None:
     with flow.locks.of(networks.network_of_router(flow.core, router_id)):
-        with flow.core.database.transaction() as session:
-            router = session.get_one(Appliance, router_id)
-            router.state, router.desired_state = "Stopping", "Stopped"
-        try:
-            flow.core.hypervisor.stop(router_id, force=forced)
-        except Exception:
-            with flow.core.database.transaction() as session:
-                session.get_one(Appliance, router_id).state = "Error"
-            raise
-        with flow.core.database.transaction() as session:
-            router = session.get_one(Appliance, router_id)
-            router.state, router.healthy = "Stopped", None
-            # who waits for it would wait until somebody starts it; jobs from now on end at once (``desired``)
-            for job in [] if back_soon else jobs.reached(session, router_id, router.desired_generation):
-                jobs.succeed(session, job)
+        appliances.stop(flow, router_id, forced, back_soon=back_soon)
 
 
 def _destroy(flow: Flow, router_id: str) -> None:
@@ -74,4 +44,4 @@ def _destroy(flow: Flow, router_id: str) -> None:
         network_id = router.network_id if router is not None and router.removed is None else None
     if network_id is not None:
         with flow.locks.of(network_id):
-            networks.remove_router(flow, router_id)
+            appliances.remove(flow, router_id)

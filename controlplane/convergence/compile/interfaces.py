@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from controlplane.convergence.intent.rows import CONTROL_PREFIX, GuestNetwork, Intent, RouterNic
+from controlplane.convergence.intent.rows import CONTROL_PREFIX, ApplianceNic, GuestNetwork, Intent
 from router.services.interfaces.model import Interface, Interfaces
 
 
@@ -14,7 +14,7 @@ def interfaces_of(intent: Intent) -> Interfaces:
     return Interfaces(interfaces=tuple(_interface(nic, intent, by_network.get(nic.network)) for nic in intent.nics))
 
 
-def _interface(nic: RouterNic, intent: Intent, network: GuestNetwork | None) -> Interface:
+def _interface(nic: ApplianceNic, intent: Intent, network: GuestNetwork | None) -> Interface:
     addresses: list[IPv4Interface] = []
     gateway = None
     if nic.role == "control":

@@ -11,6 +11,7 @@ from sqlalchemy import Select, Text, cast, select
 from sqlalchemy.orm import Session
 
 from controlplane.convergence.intent.rows import (
+    ApplianceNic,
     Balancer,
     Filter,
     Forward,
@@ -18,7 +19,6 @@ from controlplane.convergence.intent.rows import (
     GuestNetwork,
     Intent,
     PublicAddress,
-    RouterNic,
     public_segment,
 )
 from controlplane.secrets import Secrets
@@ -72,7 +72,7 @@ def load(session: Session, appliance_id: str, secrets: Secrets, cloud: str) -> I
         .join(Zone, Zone.id == Appliance.zone_id)
         .where(Appliance.id == appliance_id)
     ).one()
-    nics = tuple(RouterNic(**nic) for nic in router.nics)
+    nics = tuple(ApplianceNic(**nic) for nic in router.nics)
     served = [nic.network for nic in nics if nic.role == "guest"]
     guests = _guests(session, served)
     balancers = _balancers(session, served)

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 CONTROL_PREFIX = 16
 
 
-class RouterNic(NamedTuple):
-    """One NIC of the router, as in ``Appliance.nics``."""
+class ApplianceNic(NamedTuple):
+    """One NIC of an appliance, as in ``Appliance.nics``."""
 
     name: str
     mac: str
@@ -125,7 +125,7 @@ class Intent:
     generation: int
     name: str
     control_address: str
-    nics: tuple[RouterNic, ...]
+    nics: tuple[ApplianceNic, ...]
     zone: str
     resolvers: tuple[str, ...]
     #: the installation's UUID, told to guests as their cloud's identity
@@ -141,6 +141,11 @@ class Intent:
     balancers: tuple[Balancer, ...] = ()
     #: certificates in use: id -> PEM with chain and private key
     certificates: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def segments(self) -> frozenset[str]:
+        """Segments of the public addresses."""
+        return frozenset(address.segment for address in self.addresses)
 
     def __repr__(self) -> str:
         # the default would print passwords and keys

@@ -213,7 +213,7 @@ class Fleet:
 
     def _open_remote(self, core: Core, appliance: Appliance) -> Remote:
         agent: Any = self.agents.setdefault(appliance.id, FakeAgent(appliance.id))
-        return Remote(appliance.id, agent)
+        return Remote(appliance.id, appliance.role, agent)
 
     def in_session(self, session: Session) -> Rows:
         """The rows' maker on another session."""

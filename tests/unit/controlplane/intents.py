@@ -10,7 +10,15 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from controlplane.convergence.intent.rows import Filter, Forward, Guest, GuestNetwork, Intent, PublicAddress, RouterNic
+from controlplane.convergence.intent.rows import (
+    ApplianceNic,
+    Filter,
+    Forward,
+    Guest,
+    GuestNetwork,
+    Intent,
+    PublicAddress,
+)
 
 EVERYTHING = frozenset({"Dhcp", "Dns", "SourceNat", "StaticNat", "PortForwarding", "Firewall", "UserData"})
 
@@ -20,9 +28,9 @@ SMALL = Intent(
     name="r-1-VM",
     control_address="169.254.1.1",
     nics=(
-        RouterNic("eth0", "0e:00:a9:fe:01:01", "guest", "guest-net", "net"),
-        RouterNic("eth1", "0e:01:a9:fe:01:01", "control", "control", ""),
-        RouterNic("eth2", "0e:02:a9:fe:01:01", "public", "public-p-untagged", "range"),
+        ApplianceNic("eth0", "0e:00:a9:fe:01:01", "guest", "guest-net", "net"),
+        ApplianceNic("eth1", "0e:01:a9:fe:01:01", "control", "control", ""),
+        ApplianceNic("eth2", "0e:02:a9:fe:01:01", "public", "public-p-untagged", "range"),
     ),
     zone="zone1",
     resolvers=("192.0.2.53", "192.0.2.54"),
@@ -108,13 +116,13 @@ def intents(draw: st.DrawFn) -> Intent:
         for index in range(tiers)
     )
     nics = [
-        RouterNic(f"eth{index}", f"0e:{index:02x}:a9:fe:01:01", "guest", f"guest-net-{index}", f"net-{index}")
+        ApplianceNic(f"eth{index}", f"0e:{index:02x}:a9:fe:01:01", "guest", f"guest-net-{index}", f"net-{index}")
         for index in range(tiers)
     ]
-    nics.append(RouterNic(f"eth{tiers}", "0e:10:a9:fe:01:01", "control", "control", ""))
+    nics.append(ApplianceNic(f"eth{tiers}", "0e:10:a9:fe:01:01", "control", "control", ""))
     # an address may be on a segment that has no NIC yet
     nics += [
-        RouterNic(f"eth{tiers + 1 + index}", f"0e:2{index}:a9:fe:01:01", "public", f"public-{index}", "range")
+        ApplianceNic(f"eth{tiers + 1 + index}", f"0e:2{index}:a9:fe:01:01", "public", f"public-{index}", "range")
         for index in range(draw(st.integers(0, segments)))
     ]
     guests = _guests(draw, networks)

@@ -19,7 +19,7 @@ from controlplane.housekeeping import Housekeeping
 from controlplane.hypervisors.base import HypervisorError
 from controlplane.network import networks as network_rows
 from controlplane.store.models import Appliance, AsyncJob, Network, Nic, PublicIp, Vm
-from controlplane.workflows import networks, routers, vms
+from controlplane.workflows import appliances, networks, routers, vms
 from controlplane.workflows.flow import Flow, Locks
 from tests.unit.controlplane.fleet import PACE, FakeAgent, Fleet
 from tests.wait import wait_for
@@ -57,7 +57,7 @@ class Recorder:
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     fleet = Fleet(tmp_path, monkeypatch)
-    monkeypatch.setattr(networks, "PATIENCE", 3.0)
+    monkeypatch.setattr(appliances, "PATIENCE", 3.0)
     fleet.reconciler.start()
     yield fleet
     fleet.close()

@@ -1,0 +1,1 @@
+"""What the services of each role have to tell the control plane, and where it goes in the tables."""

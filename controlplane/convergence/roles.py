@@ -1,0 +1,84 @@
+"""What is special to each kind of appliance; everything else in this folder is the same for all.
+
+A new role is one entry here, with a loader of its intent, a compiler and, if it has any, a reader of its reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy.orm import Session
+
+from appliance.schema.status import Status
+from controlplane import routers
+from controlplane.convergence.compile.memo import Memo
+from controlplane.convergence.compile.router import compile_router
+from controlplane.convergence.intent import load as router_intent
+from controlplane.convergence.intent.rows import ApplianceNic
+from controlplane.convergence.reports import router as router_reports
+from controlplane.core import Core
+from controlplane.store.models import Appliance
+
+
+class Intent(Protocol):
+    """What every intent has, of whatever role."""
+
+    @property
+    def generation(self) -> int: ...
+    @property
+    def nics(self) -> Iterable[ApplianceNic]: ...
+    @property
+    def segments(self) -> frozenset[str]:
+        """Segments that the appliance has an address on: it needs a NIC on each."""
+
+
+def _never(appliance: Appliance, status: Status) -> bool:
+    return False
+
+
+def _nothing(session: Session, appliance: Appliance, status: Status) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Role:
+    """One kind of appliance. ``label`` is what sentences call it, ``resource`` what the API's events call it."""
+
+    label: str
+    resource: str
+    #: first part of the types of its events, e.g. ``ROUTER`` of ``ROUTER.REPAIR``
+    events: str
+    #: reads the intent of the appliance with that id from one snapshot of the tables
+    load: Callable[[Session, str, Core], Intent]
+    #: the document (JSON, UTF-8) of an intent; raises CompileError
+    compile: Callable[[Any, Memo], bytes]
+    #: gives the row a NIC on each segment that it has an address on; None: it has all from the start
+    add_nics: Callable[[Session, Appliance], object] | None = None
+    #: whether ``take_reports`` would change anything
+    has_reports: Callable[[Appliance, Status], bool] = _never
+    take_reports: Callable[[Session, Appliance, Status], None] = _nothing
+
+
+def _load_router(session: Session, appliance_id: str, core: Core) -> Intent:
+    return router_intent.load(session, appliance_id, core.secrets, core.cloud)
+
+
+ROLES: Mapping[str, Role] = {
+    "router": Role(
+        label="router",
+        resource="DomainRouter",
+        events="ROUTER",
+        load=_load_router,
+        compile=compile_router,
+        add_nics=routers.add_public_nics,
+        has_reports=router_reports.has_news,
+        take_reports=router_reports.take,
+    ),
+}
+
+
+def role_of(appliance: Appliance) -> Role:
+    """The role of an appliance."""
+    return ROLES[appliance.role]
