@@ -12,10 +12,10 @@ from pydantic import model_validator
 from appliance.schema.envelope import Document
 from appliance.schema.problems import Place, Problem, refuse
 from appliance.schema.types import Frozen, Hostname, IPv4Address
+from appliance.services.interfaces.model import Interfaces
 from router.services.accounting.model import Accounting
 from router.services.dhcp.model import Dhcp
 from router.services.firewall.model import Firewall
-from router.services.interfaces.model import Interfaces
 from router.services.loadbalancer.model import LoadBalancer
 from router.services.metadata.model import Metadata
 from router.services.nat.model import Nat

@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from appliance.schema.envelope import Identity
 from appliance.schema.status import Health, Status
+from consoleproxy.document import ConsoleProxyDocument
 from router.document import RouterDocument
 
 FOLDER = Path(__file__).resolve().parents[1] / "appliance" / "schema" / "json"
@@ -22,6 +23,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "appliance" / "schema" / "json"
 #: file name without ``.json`` -> model
 MODELS: dict[str, type[BaseModel]] = {
     "router": RouterDocument,
+    "consoleproxy": ConsoleProxyDocument,
     "status": Status,
     "health": Health,
     "identity": Identity,

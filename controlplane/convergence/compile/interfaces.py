@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from appliance.services.interfaces.model import Interface, Interfaces
 from controlplane.convergence.intent.rows import CONTROL_PREFIX, ApplianceNic, GuestNetwork, Intent
-from router.services.interfaces.model import Interface, Interfaces
 
 
 def interfaces_of(intent: Intent) -> Interfaces:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address
 
+from appliance.services.interfaces.model import Interfaces
 from controlplane.convergence.compile.interfaces import interfaces_of
 from controlplane.convergence.compile.memo import Memo
 from controlplane.convergence.intent.rows import GuestNetwork, Intent, PublicAddress
-from router.services.interfaces.model import Interfaces
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from appliance.netfilter.ruleset import Ruleset, Set
+from appliance.services.interfaces.model import Interfaces
 from router.services.accounting.model import Accounting
 from router.services.dhcp.model import Dhcp
-from router.services.interfaces.model import Interfaces
 
 #: set name -> (kind, direction) as reported
 SETS = {

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Network
 
 from appliance.netfilter.conntrack import Conntrack, Entry, Tuple
+from appliance.services.interfaces.model import Interface
 from router.document import RouterState
 from router.memo import missing
 from router.services.firewall.model import EgressRule, Firewall, IngressRule
-from router.services.interfaces.model import Interface
 
 _NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17}
 Span = tuple[int, int]

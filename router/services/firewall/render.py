@@ -25,10 +25,10 @@ from ipaddress import IPv4Address, IPv4Network
 
 from appliance.netfilter.base import ADMISSION, FORWARD, INPUT
 from appliance.netfilter.ruleset import Ruleset, Set
+from appliance.services.interfaces.model import Interfaces
 from router.memo import EntryMemo
 from router.services.firewall.boxes import Box, Interval, disjoint
 from router.services.firewall.model import EgressRule, Firewall, IngressRule
-from router.services.interfaces.model import Interfaces
 
 ADMITTED = 0x00400000
 LEAVING = 0x00800000

@@ -10,21 +10,17 @@ address its guest is translated to. The top byte of the connection mark says whi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, collapse_addresses
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
 
 from appliance.netfilter.base import ADMISSION, RAW_PREROUTING
 from appliance.netfilter.ruleset import Ruleset, Set
-from router.services.interfaces.model import Interface, Interfaces
+from appliance.services.interfaces.model import Interface, Interfaces
+from appliance.services.interfaces.paths import PATH_MASK, PATH_SHIFT, paths
+from appliance.services.interfaces.render import names
+from appliance.services.interfaces.render import render as public_side
 from router.services.nat.model import Nat
 
-#: bits of packet and connection marks that name a public path; bits 22 and 23 belong to the firewall
-PATH_MASK = 0xFF000000
-PATH_SHIFT = 24
-
-
-def paths(interfaces: Interfaces) -> dict[str, int]:
-    """Number of each public interface that has a gateway: 0 for the one with the default route, then 1, 2, ..."""
-    return {nic.name: number for number, nic in enumerate(nic for nic in interfaces.of_role("public") if nic.gateway)}
+METADATA_ADDRESS = IPv4Interface("169.254.169.254/32")
 
 
 def subnets(nic: Interface) -> list[IPv4Network]:
@@ -42,9 +38,8 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
     }
     rules |= {f"source_{nic.name}": _source_guard(nic) for nic in guests}
     sets = {
-        "guest_interfaces": Set("type ifname;", _names(guests)),
-        "public_interfaces": Set("type ifname;", _names(publics)),
-        "public_addresses": Set("type ipv4_addr;", {str(address): "" for address in interfaces.public_addresses()}),
+        "guest_interfaces": Set("type ifname;", names(guests)),
+        **public_side(interfaces).sets,
         "guest_subnets": Set(
             "type ipv4_addr; flags interval;", {str(subnet): "" for nic in guests for subnet in subnets(nic)}
         ),
@@ -78,10 +73,6 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
             "path_of_subnet": Set("type ipv4_addr : mark; flags interval;", _marks(source, by_address), is_map=True),
         }
     return Ruleset(chains=chains, rules=rules, sets=sets)
-
-
-def _names(nics: Iterable[Interface]) -> dict[str, str]:
-    return {f'"{nic.name}"': "" for nic in nics}
 
 
 def _source_guard(nic: Interface) -> tuple[tuple[int, str], ...]:

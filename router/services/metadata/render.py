@@ -9,10 +9,10 @@ from pathlib import Path
 
 from appliance.engine.service import File, Rendered, Unit
 from appliance.netfilter.ruleset import Ruleset
+from appliance.services.interfaces.model import Interface
 from appliance.settings import Settings
 from router.document import RouterState
 from router.memo import KeyedMemo
-from router.services.interfaces.model import Interface
 from router.services.metadata.content import is_large, line
 from router.services.metadata.model import GuestMetadata
 

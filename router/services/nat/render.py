@@ -10,8 +10,8 @@ from __future__ import annotations
 from itertools import chain
 
 from appliance.netfilter.ruleset import Ruleset, Set
+from appliance.services.interfaces.model import Interfaces
 from router.memo import EntryMemo
-from router.services.interfaces.model import Interfaces
 from router.services.interfaces.render import subnets
 from router.services.nat.model import Nat, PortForward
 

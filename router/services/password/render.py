@@ -8,9 +8,9 @@ from pathlib import Path
 
 from appliance.engine.service import File, Rendered, Unit
 from appliance.netfilter.ruleset import Ruleset
+from appliance.services.interfaces.model import Interface
 from appliance.settings import Settings
 from router.document import RouterState
-from router.services.interfaces.model import Interface
 
 UNIT = "password"
 PORT = 8080

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from router.services.interfaces.model import Interfaces
+from appliance.services.interfaces.model import Interfaces
 from tests.documents import CONTROL_MAC, small_state
 from tests.unit.router.refused import assert_refused, problems
 

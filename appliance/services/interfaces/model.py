@@ -1,4 +1,4 @@
-"""Interfaces, addresses and routes of a router (guide: chapters 15.2 to 15.4, 15.27)."""
+"""Interfaces, addresses and routes of an appliance (guide: chapters 15.2 to 15.4, 15.27)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Interface(Frozen):
 
     name: InterfaceName
     mac: MacAddress
-    role: Literal["guest", "control", "public", "private-gateway"]
+    role: Literal["guest", "control", "public", "private-gateway", "management"]
     #: the control plane's UUID of the guest network (tier), public range or private gateway behind it
     network: str = ""
     mtu: Mtu | None = None
@@ -70,7 +70,7 @@ class Redundancy(Frozen):
 
 
 class Interfaces(Frozen):
-    """All of a router's NICs. The first public interface with a gateway carries the default route."""
+    """All of an appliance's NICs. The first public interface with a gateway carries the default route."""
 
     interfaces: tuple[Interface, ...]
     routes: tuple[Route, ...] = ()

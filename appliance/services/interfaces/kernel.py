@@ -15,9 +15,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from appliance.errors import ApplyError
-from router.services.interfaces.model import Interface
-from router.services.interfaces.plan import MAIN_TABLE, PROTOCOL, Plan, RouteEntry, RuleEntry
-from router.services.interfaces.render import PATH_MASK
+from appliance.services.interfaces.model import Interface
+from appliance.services.interfaces.paths import PATH_MASK
+from appliance.services.interfaces.plan import MAIN_TABLE, PROTOCOL, Plan, RouteEntry, RuleEntry
 
 _IFF_UP = 1
 

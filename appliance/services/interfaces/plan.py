@@ -1,18 +1,19 @@
 """What the kernel must hold for an interfaces section: addresses, routes, policy rules, sysctls. Pure.
 
 Each public interface after the first gets a routing table of its own: packets from its addresses, and packets of
-connections that came in by it (see render.py), leave by it. Tables hold a default route only; everything more
-specific is looked up in the main table first.
+connections that came in by it (which a role's rules mark), leave by it. Tables hold a default route only; everything
+more specific is looked up in the main table first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from types import MappingProxyType
 
-from router.services.interfaces.model import Interface, Interfaces
-from router.services.interfaces.render import PATH_SHIFT, paths
+from appliance.services.interfaces.model import Interface, Interfaces
+from appliance.services.interfaces.paths import PATH_SHIFT, paths
 
 MAIN_TABLE = 254
 #: routing table of public path N is this plus N
@@ -21,7 +22,8 @@ PATH_TABLE = 100
 RULE_PRIORITY = 1000
 PROTOCOL = 217
 
-METADATA_ADDRESS = IPv4Interface("169.254.169.254/32")
+#: RFC 3927: addresses that mean something else on each link, so that nobody is told of them
+LOCAL = IPv4Network("169.254.0.0/16")
 _EVERYWHERE = IPv4Network("0.0.0.0/0")
 
 
@@ -62,21 +64,23 @@ class Plan:
     sysctls: dict[str, str]
 
 
-def plan(interfaces: Interfaces, metadata: Collection[str] = ()) -> Plan:
-    """``metadata``: names of the guest interfaces that also hold 169.254.169.254.
+def plan(
+    interfaces: Interfaces, further: Mapping[str, IPv4Interface] = MappingProxyType({}), *, forward: bool = False
+) -> Plan:
+    """``further``: interface name -> an address that it holds too. ``forward``: packets pass through the appliance.
 
     The standby router of a redundant pair has its links up, and no address, route or rule.
     """
     links = tuple(nic for nic in interfaces.interfaces if nic.role != "control")
     standby = interfaces.redundancy is not None and interfaces.redundancy.state == "standby"
     if standby:
-        return Plan(links, {nic.name: () for nic in links}, frozenset(), frozenset(), _sysctls(links))
+        return Plan(links, {nic.name: () for nic in links}, frozenset(), frozenset(), _sysctls(links, forward))
     return Plan(
         links,
-        {nic.name: nic.addresses + ((METADATA_ADDRESS,) if nic.name in metadata else ()) for nic in links},
+        {nic.name: nic.addresses + ((further[nic.name],) if nic.name in further else ()) for nic in links},
         _routes(interfaces),
         _rules(interfaces),
-        _sysctls(links),
+        _sysctls(links, forward),
     )
 
 
@@ -117,9 +121,9 @@ _EVERY = {
 }
 
 
-def _sysctls(links: Collection[Interface]) -> dict[str, str]:
+def _sysctls(links: Collection[Interface], forward: bool) -> dict[str, str]:
     """ip-sysctl and nf_conntrack-sysctl of the kernel's documentation."""
-    values = {"net/ipv4/ip_forward": "1"}
+    values = {"net/ipv4/ip_forward": str(int(forward))}
     for where in ("all", "default", *(nic.name for nic in links)):
         values |= {f"net/ipv4/conf/{where}/{key}": value for key, value in _EVERY.items()}
     # a primary address that goes must not take the others of its subnet with it
