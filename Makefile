@@ -36,7 +36,7 @@ unit: $(VENV)/.installed ## fast tests, no processes
 	$(BIN)/python -m pytest tests/unit -n auto $(PYTEST_ARGS)
 
 netns: setup ## real daemons and clients in network namespaces
-	$(BIN)/python -m pytest tests/netns $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/netns -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.installed ## lint and types
 	$(BIN)/ruff check .

@@ -20,8 +20,8 @@ from controlplane.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-#: seconds that requests under way are given at the end
-GRACE = 5
+#: seconds that requests under way are given at the end; on a busy machine calls that change something queue up
+GRACE = 20
 
 
 @dataclass(frozen=True)
