@@ -20,6 +20,7 @@ from router.services.loadbalancer.model import LoadBalancer
 from router.services.metadata.model import Metadata
 from router.services.nat.model import Nat
 from router.services.password.model import Passwords
+from router.services.shaping.model import Shaping
 
 
 class RouterState(Frozen):
@@ -34,6 +35,7 @@ class RouterState(Frozen):
     passwords: Passwords | None = None
     accounting: Accounting | None = None
     loadbalancer: LoadBalancer | None = None
+    shaping: Shaping | None = None
 
     @model_validator(mode="after")
     def _check(self) -> RouterState:
@@ -56,6 +58,7 @@ class RouterState(Frozen):
                     text = f"{IPv4Address(number)} is not an address of a public interface"
                     yield (*where, index, "address"), text
         yield from self._balanced_problems()
+        yield from self._shaped_problems()
 
     def _balanced_problems(self) -> Iterator[Problem]:
         """A port that is balanced cannot be forwarded too: the packets would never arrive here."""
@@ -71,6 +74,13 @@ class RouterState(Frozen):
             if any(span[0] == number and span[2] <= rule.port <= span[3] for span in taken):
                 text = f"port {rule.port} of {rule.address} is forwarded to a guest"
                 yield ("loadbalancer", "rules", index, "port"), text
+
+    def _shaped_problems(self) -> Iterator[Problem]:
+        roles = {nic.name: nic.role for nic in self.interfaces.interfaces}
+        for index, shaped in enumerate(self.shaping.interfaces if self.shaping else ()):
+            if roles.get(shaped.interface, "control") == "control":
+                text = f"{shaped.interface} is not a guest, public or private-gateway interface of this router"
+                yield ("shaping", "interfaces", index, "interface"), text
 
     def _guest_interfaces(self) -> Iterator[tuple[Place, str]]:
         """Every field that must name a guest interface."""

@@ -39,6 +39,7 @@ __all__ = [
     "Network",
     "Port",
     "PortRange",
+    "Rate",
     "RuleId",
     "memoised",
 ]
@@ -123,6 +124,10 @@ Flag = Annotated[bool, Field(strict=True)]
 Port = Annotated[Integer, Field(ge=1, le=65535)]
 #: bytes; RFC 791 wants every host to take 576
 Mtu = Annotated[Integer, Field(ge=576, le=65535)]
+#: what the kernel's token buckets can count: bytes a second in 32 bits (linux/pkt_sched.h, tc_ratespec)
+HIGHEST_RATE = 32_000
+#: Mbit/s
+Rate = Annotated[Integer, Field(ge=1, le=HIGHEST_RATE)]
 #: identity of one entry of a list, the control plane's UUID for it
 RuleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 

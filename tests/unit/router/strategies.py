@@ -182,6 +182,12 @@ def passwords(draw: st.DrawFn, guests: list[str]) -> Raw:
 
 
 @st.composite
+def shaping(draw: st.DrawFn, section: Raw) -> Raw:
+    names = [nic["name"] for nic in section["interfaces"] if nic["role"] != "control"]
+    return {"interfaces": [{"interface": name, "mbit": draw(st.integers(1, 32_000))} for name in names]}
+
+
+@st.composite
 def states(draw: st.DrawFn) -> Raw:
     """A valid RouterState as plain data."""
     section = draw(interfaces())
@@ -199,6 +205,7 @@ def states(draw: st.DrawFn) -> Raw:
         "firewall": firewall(guests, public),
         "metadata": metadata(guests),
         "passwords": passwords(guests),
+        "shaping": shaping(section),
         "accounting": st.fixed_dictionaries({"guests": st.booleans(), "public": st.booleans()}),
     }
     for name, strategy in optional.items():
