@@ -134,6 +134,23 @@ SETTINGS: tuple[Setting, ...] = (
         ("zone",),
     ),
     Setting(
+        "network.throttling.rate",
+        "Network",
+        "200",
+        "Integer",
+        "Mbit/s in each direction of networks whose offering has no network rate; 0 for no limit",
+        ("zone",),
+        minimum=0,
+    ),
+    Setting(
+        "vm.network.throttling.rate",
+        "Network",
+        "200",
+        "Integer",
+        "Mbit/s in each direction of the default NIC of VMs whose service offering has no network rate; 0 for no limit",
+        minimum=0,
+    ),
+    Setting(
         "vm.password.length",
         "Advanced",
         "12",

@@ -62,7 +62,7 @@ class Role:
 
 
 def _load_router(session: Session, appliance_id: str, core: Core) -> Intent:
-    return router_intent.load(session, appliance_id, core.secrets, core.cloud)
+    return router_intent.load(session, appliance_id, core.secrets, core.cloud, core.configuration)
 
 
 ROLES: Mapping[str, Role] = {

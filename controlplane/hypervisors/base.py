@@ -43,6 +43,8 @@ class Nic:
 
     mac: str
     segment: str
+    #: Mbit/s in each direction, enforced on the host's side; 0 for no limit
+    rate_mbit: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,13 @@ class Hypervisor(Protocol):
     def destroy(self, instance_id: str) -> None:
         """Stop it and remove everything that it had."""
 
-    def attach_nic(self, instance_id: str, nic: Nic) -> None: ...
+    def attach_nic(self, instance_id: str, nic: Nic) -> None:
+        """Give the instance the NIC. One that it has in another form is unplugged for it, see ``set_rate``."""
 
     def detach_nic(self, instance_id: str, mac: str) -> None: ...
+
+    def set_rate(self, instance_id: str, mac: str, rate_mbit: int) -> None:
+        """Change the rate of a NIC that the instance has, without disturbing its connections."""
 
     def instances(self) -> list[Instance]: ...
 

@@ -41,6 +41,10 @@ class Record:
     def attached(self, nic: Nic) -> Record:
         return replace(self, nics=(*(old for old in self.nics if old.mac != nic.mac), nic))
 
+    def changed(self, nic: Nic) -> Record:
+        """With ``nic`` in the place of the one with its MAC."""
+        return replace(self, nics=tuple(nic if old.mac == nic.mac else old for old in self.nics))
+
     def detached(self, mac: str) -> Record:
         return replace(self, nics=tuple(nic for nic in self.nics if nic.mac != mac))
 

@@ -12,6 +12,7 @@ from controlplane.errors import ApiError
 from controlplane.hypervisors.base import GuestSpec, Segment
 from controlplane.hypervisors.base import Nic as Port
 from controlplane.network import networks as network_rows
+from controlplane.network import rates
 from controlplane.store.models import Cluster, Host, Network, Nic, Pod, Vm, now
 from controlplane.workflows import networks
 from controlplane.workflows.flow import Flow
@@ -105,7 +106,7 @@ def _power_on_alone(flow: Flow, vm_id: str) -> None:
         spec = GuestSpec(
             id=vm.id,
             hostname=vm.name,
-            nics=tuple(Port(mac=nic.mac, segment=routers.guest_segment(nic.network_id)) for nic in vm.nics),
+            nics=tuple(_port(flow, session, nic) for nic in vm.nics),
             template=vm.template.image,
             cpus=vm.service_offering.cpu_number,
             memory_mb=vm.service_offering.memory,
@@ -202,7 +203,7 @@ def _plug(flow: Flow, vm_id: str, nic_id: str) -> None:
         nic = session.get(Nic, nic_id)
         if nic is None:
             raise ApiError("the NIC is gone; it was removed meanwhile")
-        port, network_id = Port(mac=nic.mac, segment=routers.guest_segment(nic.network_id)), nic.network_id
+        port, network_id = _port(flow, session, nic), nic.network_id
         running, mtu = nic.vm.state == "Running", session.get_one(Network, network_id).mtu
     if running:
         networks.implement(flow, network_id, [vm_id, nic_id])
@@ -228,6 +229,11 @@ def _unplug(flow: Flow, vm_id: str, nic_id: str) -> None:
         target = desire_network(session, network_id)
     if target is not None:
         flow.reconciler.wake(target[0])
+
+
+def _port(flow: Flow, session: Session, nic: Nic) -> Port:
+    rate = rates.of_nic(session, flow.core.configuration, nic)
+    return Port(mac=nic.mac, segment=routers.guest_segment(nic.network_id), rate_mbit=rate)
 
 
 def _existing(session: Session, vm_id: str) -> Vm:

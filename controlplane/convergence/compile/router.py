@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from controlplane.convergence.compile import dhcp, firewall, loadbalancer, metadata, nat, passwords
+from controlplane.convergence.compile import dhcp, firewall, loadbalancer, metadata, nat, passwords, shaping
 from controlplane.convergence.compile.encoding import dump, extend, object_of
 from controlplane.convergence.compile.memo import Memo
 from controlplane.convergence.compile.served import Served
@@ -27,6 +27,7 @@ SECTIONS: Mapping[str, Callable[[Served], bytes | None]] = {
     "metadata": metadata.section,
     "passwords": passwords.section,
     "loadbalancer": loadbalancer.section,
+    "shaping": shaping.section,
 }
 
 

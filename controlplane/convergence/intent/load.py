@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import Select, Text, cast, select
 from sqlalchemy.orm import Session
 
+from controlplane.configuration import Configuration
 from controlplane.convergence.intent.rows import (
     ApplianceNic,
     Balancer,
@@ -21,6 +22,7 @@ from controlplane.convergence.intent.rows import (
     PublicAddress,
     public_segment,
 )
+from controlplane.network import rates
 from controlplane.secrets import Secrets
 from controlplane.store.models import (
     Account,
@@ -57,7 +59,7 @@ def _rows(session: Session, kind: type[Row], statement: Select[*tuple[Any, ...]]
     return tuple(map(make._make, session.connection().execute(statement).all()))
 
 
-def load(session: Session, appliance_id: str, secrets: Secrets, cloud: str) -> Intent:
+def load(session: Session, appliance_id: str, secrets: Secrets, cloud: str, configuration: Configuration) -> Intent:
     """The intent of one router from one snapshot of the tables. Raises NoResultFound for an unknown appliance."""
     router = session.execute(
         select(
@@ -85,7 +87,7 @@ def load(session: Session, appliance_id: str, secrets: Secrets, cloud: str) -> I
         zone=router.zone,
         resolvers=tuple(filter(None, (router.dns1, router.dns2))),
         cloud=cloud,
-        networks=_networks(session, served),
+        networks=_networks(session, served, configuration),
         addresses=_addresses(session, served),
         guests=guests,
         forwards=_forwards(session, served),
@@ -100,7 +102,7 @@ def load(session: Session, appliance_id: str, secrets: Secrets, cloud: str) -> I
     )
 
 
-def _networks(session: Session, served: list[str]) -> tuple[GuestNetwork, ...]:
+def _networks(session: Session, served: list[str], configuration: Configuration) -> tuple[GuestNetwork, ...]:
     statement = (
         select(
             Network.id,
@@ -110,6 +112,8 @@ def _networks(session: Session, served: list[str]) -> tuple[GuestNetwork, ...]:
             Network.mtu,
             NetworkOffering.egress_default_allow,
             NetworkOffering.services,
+            NetworkOffering.network_rate,
+            Network.zone_id,
         )
         .join(NetworkOffering, NetworkOffering.id == Network.network_offering_id)
         .where(Network.id.in_(served))
@@ -123,6 +127,7 @@ def _networks(session: Session, served: list[str]) -> tuple[GuestNetwork, ...]:
             mtu=row.mtu,
             egress_allow=row.egress_default_allow,
             services=frozenset(row.services),
+            rate=rates.of_network(session, configuration, row.network_rate, row.zone_id),
         )
         for row in session.execute(statement)
     }

@@ -29,6 +29,8 @@ class GuestNetwork(NamedTuple):
     mtu: int | None
     egress_allow: bool
     services: frozenset[str]
+    #: Mbit/s, 0 for no limit
+    rate: int = 0
 
 
 class PublicAddress(NamedTuple):

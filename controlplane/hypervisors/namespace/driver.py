@@ -130,7 +130,8 @@ class NamespaceHypervisor:
         _lock(path, LAUNCH_PATIENCE, problem).close()
 
     def _adopt(self) -> None:
-        expected = set()
+        expected: set[str] = set()
+        shaped: list[tuple[str, Nic]] = []
         for instance_id in list(self._records.ids()):
             record = self._readable(instance_id)
             if record is None:
@@ -143,6 +144,8 @@ class NamespaceHypervisor:
             for number, nic in enumerate(record.nics):
                 self._fabric.plug(instance_id, nic, process.pid, f"eth{number}")
             expected |= {port_name(instance_id, nic.mac) for nic in record.nics}
+            shaped += [(instance_id, nic) for nic in record.nics]
+        self._fabric.set_rates(shaped)
         for port in self._fabric.ports():
             if port not in expected:
                 self._fabric.delete_port(port)
@@ -283,14 +286,24 @@ class NamespaceHypervisor:
     def attach_nic(self, instance_id: str, nic: Nic) -> None:
         with self._turn(instance_id):
             record = self._require(instance_id)
-            if nic not in record.nics:
-                if any(old.mac == nic.mac for old in record.nics):
+            old = next((old for old in record.nics if old.mac == nic.mac), None)
+            if old != nic:
+                if old is not None:
                     self._fabric.unplug(instance_id, nic.mac)
                 record = record.attached(nic)
                 self._records.save(record)
             process = self._process(instance_id)
             if process and process.alive():
                 self._fabric.plug(instance_id, nic, process.pid, f"eth{record.nics.index(nic)}")
+
+    def set_rate(self, instance_id: str, mac: str, rate_mbit: int) -> None:
+        with self._turn(instance_id):
+            record = self._require(instance_id)
+            for nic in record.nics:
+                if nic.mac == mac and nic.rate_mbit != rate_mbit:
+                    changed = replace(nic, rate_mbit=rate_mbit)
+                    self._records.save(record.changed(changed))
+                    self._fabric.set_rate(instance_id, changed)
 
     def detach_nic(self, instance_id: str, mac: str) -> None:
         with self._turn(instance_id):

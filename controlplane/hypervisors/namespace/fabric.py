@@ -12,7 +12,7 @@ from pathlib import Path
 
 from appliance.errors import CommandError
 from appliance.run import run
-from controlplane.hypervisors import syscalls
+from controlplane.hypervisors import shaping, syscalls
 from controlplane.hypervisors.base import HypervisorError, Nic, Segment
 from controlplane.hypervisors.bridges import CONTROL, Bridges, bridge_name, errno_of, port_name, set_sysctl
 
@@ -87,14 +87,31 @@ class Fabric(Bridges):
         self.call(self._plug, instance_id, nic, namespace_of, name)
 
     def unplug(self, instance_id: str, mac: str) -> None:
-        self.call(self.delete, port_name(instance_id, mac))
+        self.call(self._delete_port, port_name(instance_id, mac))
+
+    def set_rate(self, instance_id: str, nic: Nic) -> None:
+        """Give the NIC's port the rate that ``nic`` says; nothing to do when it is not plugged in."""
+        self.call(self._set_rates, [(instance_id, nic)])
+
+    def set_rates(self, nics: list[tuple[str, Nic]]) -> None:
+        """The same for all NICs (instance id, NIC) of all instances; what is right already is left alone."""
+        self.call(self._set_rates, nics)
 
     def ports(self) -> list[str]:
         """Names of all NICs' ends in the fabric."""
         return [name for name, _ in self.call(self.links, "gh")]
 
     def delete_port(self, name: str) -> None:
-        self.call(self.delete, name)
+        self.call(self._delete_port, name)
+
+    def _delete_port(self, name: str) -> None:
+        self.delete(name)
+        shaping.forget_port(self.netlink, name)
+
+    def _set_rates(self, nics: list[tuple[str, Nic]]) -> None:
+        mtus = {name: segment.mtu for name, segment in self._segments.items()}
+        ports = [(port_name(instance_id, nic.mac), nic, mtus[nic.segment]) for instance_id, nic in nics]
+        shaping.shape_ports(self.netlink, ports)
 
     def _plug(self, instance_id: str, nic: Nic, namespace_of: int, name: str) -> None:
         segment = self._segments.get(nic.segment)
@@ -120,6 +137,8 @@ class Fabric(Bridges):
         if nic.segment == CONTROL:
             # appliances reach the control plane only, never each other (bridge(8): isolated)
             self.netlink.brport("set", index=index, isolated=1)
+        if nic.rate_mbit:
+            shaping.shape_port(self.netlink, port, nic.rate_mbit, segment.mtu)
         self.netlink.link("set", index=index, ifalias=f"{instance_id} {nic.mac}", state="up")
 
 

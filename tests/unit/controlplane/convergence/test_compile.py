@@ -99,6 +99,7 @@ GOLDEN = {
             "egress_defaults": [{"interface": "eth0", "allow": False}],
         },
         "accounting": {"guests": True, "public": True},
+        "shaping": {"interfaces": [{"interface": "eth0", "mbit": 100}, {"interface": "eth2", "mbit": 100}]},
         "dhcp": {
             "networks": [
                 {
