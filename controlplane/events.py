@@ -17,6 +17,13 @@ SYSTEM_EVENTS = {
     "ROUTER.REPAIR": "a router found something changed behind its back and repaired it",
     "ROUTER.ALERT": "a router cannot be reached, or answers again",
     "ROUTER.CREATE": "a network got its router",
+    "PROXY.CREATE": "a zone got a console proxy",
+    "PROXY.HA": "a console proxy that did not answer was restarted or replaced",
+    "PROXY.HEALTH.CHECKS": "a console proxy's probes began to fail, or pass again",
+    "PROXY.REPAIR": "a console proxy found something changed behind its back and repaired it",
+    "PROXY.ALERT": "a console proxy cannot be reached, or answers again",
+    "VNC.CONNECT": "somebody began to watch a guest's screen",
+    "VNC.DISCONNECT": "somebody stopped watching a guest's screen",
     "NETWORK.GC": "a network without guests was shut down",
 }
 

@@ -16,7 +16,7 @@ from controlplane import events
 from controlplane.api.command import Async, Command, Response, Success, commands
 from controlplane.api.encode import plain
 from controlplane.errors import ApiError
-from controlplane.store.models import Account, AsyncJob, User, now
+from controlplane.store.models import Account, AsyncJob, Event, User, now
 
 if TYPE_CHECKING:
     from controlplane.events import Level
@@ -80,7 +80,7 @@ def create(session: Session, command: Command, answer: Async, *, user: User, acc
     )
     session.add(job)
     session.flush()
-    job.event_id = _event(session, job, "INFO", "Scheduled", answer.description)
+    job.event_id = _event(session, job, "INFO", "Scheduled", answer.description, type=answer.event)
     if answer.workflow is None and answer.target is None:
         succeed(session, job)
     return job
@@ -142,13 +142,16 @@ def _end(session: Session, job: AsyncJob, status: int, code: int, result: Mappin
     session.flush()
 
 
-def _event(session: Session, job: AsyncJob, level: Level, state: events.State, description: str) -> str | None:
+def _event(
+    session: Session, job: AsyncJob, level: Level, state: events.State, description: str, *, type: str | None = None
+) -> str | None:
     declared = commands().get(job.command.lower())
     if declared is None or declared.event is None:
         return None
+    first = session.get(Event, job.event_id) if job.event_id is not None else None
     event = events.record(
         session,
-        declared.event,
+        first.type if first is not None else type or declared.event,
         description,
         account_id=job.account_id,
         user_id=job.user_id,

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from cryptography import x509
@@ -115,12 +117,16 @@ class Authority:
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def _sign(
-        self, name: str, key: ec.EllipticCurvePublicKey, purpose: x509.ObjectIdentifier, uri: str, life: timedelta
+        self,
+        names: Sequence[x509.GeneralName],
+        key: ec.EllipticCurvePublicKey,
+        purpose: x509.ObjectIdentifier,
+        life: timedelta,
     ) -> bytes:
-        names = x509.SubjectAlternativeName([x509.DNSName(name), x509.UniformResourceIdentifier(uri)])
+        # a common name has at most 64 characters (RFC 5280 appendix A); what counts are the alternative names
         certificate = (
-            _builder(name, self._certificate.subject, key, life)
-            .add_extension(names, critical=False)
+            _builder(str(names[0].value)[:64], self._certificate.subject, key, life)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(sign_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=True)
@@ -133,6 +139,18 @@ class Authority:
         """A server certificate for an appliance with a new key. Subject alternative names: its id and role."""
         key = ec.generate_private_key(ec.SECP256R1())
         return Credentials(self._certify(appliance_id, role, key.public_key(), life), _key_pem(key))
+
+    def issue_site(self, names: Sequence[str], life: timedelta) -> Credentials:
+        """A server certificate for browsers, with a new key: ``names`` are host names with a dot, or IPv4 addresses.
+
+        With a dot, for an appliance's id has none: no agent can be played with it.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        if not names or any("." not in name for name in names):
+            raise ValueError(f"a site's names must be full: {', '.join(names)}")
+        alternatives = [_alternative(name) for name in names]
+        certificate = self._sign(alternatives, key.public_key(), ExtendedKeyUsageOID.SERVER_AUTH, life)
+        return Credentials(certificate, _key_pem(key))
 
     def renew(self, appliance_id: str, role: str, current: x509.Certificate, life: timedelta = LIFE) -> bytes:
         """The next certificate (PEM) for the key that ``current`` is for: no private key travels."""
@@ -148,7 +166,7 @@ class Authority:
             raise ValueError(f"no appliance can have the id {CONTROL_PLANE}")
         # server use only: with this certificate an appliance cannot open another appliance's agent
         uri = f"gatehouse:{role}:{appliance_id}"
-        return self._sign(appliance_id, key, ExtendedKeyUsageOID.SERVER_AUTH, uri, life)
+        return self._sign(_names(appliance_id, uri), key, ExtendedKeyUsageOID.SERVER_AUTH, life)
 
     def client_context(self, *, check_time: bool = True) -> ssl.SSLContext:
         """TLS settings for calls to agents: our certificate, and trust in this authority alone.
@@ -160,7 +178,8 @@ class Authority:
         if not own.exists() or due(x509.load_pem_x509_certificate(own.read_bytes())):
             key = ec.generate_private_key(ec.SECP256R1())
             uri = f"gatehouse:{CONTROL_PLANE}"
-            certificate = self._sign(CONTROL_PLANE, key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, uri, LIFE)
+            names = _names(CONTROL_PLANE, uri)
+            certificate = self._sign(names, key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, LIFE)
             write_private(own, _key_pem(key) + certificate)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -169,6 +188,17 @@ class Authority:
         if not check_time:
             context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
         return context
+
+
+def _names(name: str, uri: str) -> list[x509.GeneralName]:
+    return [x509.DNSName(name), x509.UniformResourceIdentifier(uri)]
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(IPv4Address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:

@@ -11,6 +11,8 @@ from typing import IO, Any
 
 from appliance.errors import GatehouseError
 from controlplane.configuration import Configuration
+from controlplane.console.consoles import Consoles
+from controlplane.console.keeper import Keeper
 from controlplane.convergence.reconciler import Pace, Reconciler
 from controlplane.core import Core
 from controlplane.housekeeping import Housekeeping
@@ -38,6 +40,7 @@ class Runtime:
         self._reconciler: Reconciler | None = None
         self._workflows: Workflows | None = None
         self._housekeeping: Housekeeping | None = None
+        self._keeper: Keeper | None = None
 
     def open(self) -> None:
         """Take the data directory, bring its tables up to date and go on where the last process stopped.
@@ -67,14 +70,18 @@ class Runtime:
         self._reconciler = Reconciler(self._core, self._pace)
         self._workflows = Workflows(self._core, self._reconciler, self.data)
         self._housekeeping = Housekeeping(self._core, self._reconciler, self._workflows.locks)
+        self._keeper = Keeper(self._core, self._reconciler, self._workflows.locks)
         self._reconciler.start()
         self._workflows.open()
         self._housekeeping.start()
+        self._keeper.start()
 
     def close(self) -> None:
         """Stop. Appliances and guests go on running; work under way is taken up again by the next ``open``."""
         if self._housekeeping is not None:
             self._housekeeping.stop()
+        if self._keeper is not None:
+            self._keeper.stop()
         if self._reconciler is not None:
             self._reconciler.stop()
         if self._workflows is not None:
@@ -85,6 +92,7 @@ class Runtime:
         if self._owner is not None:
             self._owner.close()
         self._owner = self._core = self._reconciler = self._workflows = self._housekeeping = None
+        self._keeper = None
 
     @property
     def core(self) -> Core:
@@ -111,6 +119,11 @@ class Runtime:
     def reconciler(self) -> Reconciler:
         assert self._reconciler is not None, "open() comes first"
         return self._reconciler
+
+    @property
+    def consoles(self) -> Consoles:
+        assert self._keeper is not None, "open() comes first"
+        return Consoles(self.core, self.reconciler, self._keeper)
 
     def wake(self, appliance_id: str) -> None:
         """Look at this appliance's desired generation now; after the commit, from any thread."""

@@ -18,6 +18,7 @@ from controlplane.api.passwords import new_api_key
 from controlplane.api.server import create_app
 from controlplane.api.signing import sign, texts_to_sign
 from controlplane.configuration import Configuration
+from controlplane.console.names import Endpoint
 from controlplane.hypervisors.base import HostFacts, Hypervisor
 from controlplane.secrets import Secrets, load_secrets
 from controlplane.store.database import Database
@@ -25,6 +26,17 @@ from controlplane.store.defaults import ADMIN_USER_ID, ensure_defaults
 from controlplane.store.models import User
 
 FACTS = HostFacts(name="host1", hypervisor="Namespace", cpus=4, memory_bytes=8 << 30)
+
+
+@dataclass(frozen=True)
+class FakeConsoles:
+    """Gives every session to a proxy that has the address 203.0.113.9."""
+
+    runtime: FakeRuntime
+
+    def open(self, session_id: str, token: str) -> Endpoint:
+        self.runtime.opened.append(session_id)
+        return Endpoint("203.0.113.9", token)
 
 
 @dataclass
@@ -35,12 +47,17 @@ class FakeRuntime:
     configuration: Configuration
     secrets: Secrets
     woken: list[str] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
     started: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
 
     @property
     def data(self) -> Path:
         """The data directory."""
         return Path(self.database.engine.url.database or "").parent
+
+    @property
+    def consoles(self) -> FakeConsoles:
+        return FakeConsoles(self)
 
     @property
     def hypervisor(self) -> Hypervisor:

@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from controlplane import events
+from controlplane.api import sessions
 from controlplane.api.command import DOMAIN_ADMIN, ROOT_ADMIN, Command
 from controlplane.api.sessions import Limiter
 from controlplane.configuration import Configuration
+from controlplane.console import sessions as consoles
+from controlplane.console.names import Endpoint
 from controlplane.errors import LimitError, ParameterError, PermissionDeniedError, UnauthenticatedError, unknown_id
 from controlplane.hypervisors.base import Hypervisor
 from controlplane.secrets import Secrets
@@ -23,6 +26,13 @@ from controlplane.store.models import Account, Domain, Entity, Network, Nic, Tem
 log = logging.getLogger("gatehouse.api")
 
 E = TypeVar("E", bound=Entity)
+
+
+class Consoles(Protocol):
+    """What opens consoles."""
+
+    def open(self, session_id: str, token: str) -> Endpoint:
+        """Give a session to a proxy and wait until that has it; after the commit. Raises ApiError."""
 
 
 class Runtime(Protocol):
@@ -36,6 +46,9 @@ class Runtime(Protocol):
     def secrets(self) -> Secrets: ...
     @property
     def hypervisor(self) -> Hypervisor: ...
+
+    @property
+    def consoles(self) -> Consoles: ...
 
     def wake(self, appliance_id: str) -> None:
         """Look at this appliance's desired generation now; called after the commit, from any thread."""
@@ -120,6 +133,16 @@ class Call:
         events.record(
             self.session, name, description, account_id=owner, user_id=self.user.id, level=level, resource=resource
         )
+
+    def end_logins(self, user_id: str, reason: str) -> None:
+        """End every login session of a user, and every console that the user watches."""
+        sessions.end_all(self.session, user_id)
+        self.close_consoles(consoles.of_user(user_id), reason)
+
+    def close_consoles(self, which: ColumnElement[bool], reason: str) -> None:
+        """Close console sessions, see ``console.sessions.close``."""
+        for proxy_id in consoles.close(self.session, which, reason):
+            self.after_commit(lambda proxy_id=proxy_id: self.runtime.wake(proxy_id))  # type: ignore[misc]
 
     def lookup(self, model: type[E], value: str, parameter: str = "id") -> E:
         """The row with id ``value``, which the caller may use.

@@ -132,7 +132,8 @@ class Async:
 
     ``completion`` names a function registered with ``jobs.completion``; it runs with ``arguments`` (or, where they
     differ from the workflow's, ``completion_arguments``) in the transaction that ends the job well and returns the
-    job's result. ``description`` is the text of the command's events.
+    job's result. ``description`` is the text of the command's events; ``event`` their type where it depends on what
+    the command is about.
     """
 
     instance_type: str | None
@@ -143,10 +144,21 @@ class Async:
     completion: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     completion_arguments: Mapping[str, Any] | None = None
+    event: str | None = None
 
 
-#: What handlers return: one object, a page of a list with the total, or a job.
-Answer = Response | tuple[int, "list[Any]"] | Async
+@dataclass(frozen=True)
+class Later:
+    """The answer of a synchronous command that waits for an appliance: ``make`` runs after the commit.
+
+    It may raise ApiError, and takes back then what was committed.
+    """
+
+    make: Callable[[], Response]
+
+
+#: What handlers return: one object, a page of a list with the total, a job, or what makes an object after the commit.
+Answer = Response | tuple[int, "list[Any]"] | Async | Later
 
 P = TypeVar("P", bound=Params)
 Handler = Callable[["Call", P], Answer]

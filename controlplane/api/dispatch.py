@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from controlplane import jobs
 from controlplane.api import encode, sessions, signing
 from controlplane.api.call import Call, Client, Runtime
-from controlplane.api.command import ROOT_ADMIN, Answer, Async, Command, Response, Success, commands
+from controlplane.api.command import ROOT_ADMIN, Async, Command, Later, Response, Success, commands
 from controlplane.api.parameters import Raw, parse, read_form, text_of
 from controlplane.errors import ApiError, UnauthenticatedError, UnsupportedError
 from controlplane.store.defaults import ADMIN_USER_ID
@@ -196,8 +196,10 @@ def _run(
                 raise UnsupportedError(_not_available(command.name))
             _throttle(runtime, limits, session, user)
         answer = command.handler(call, parse(command, outcome.raw))
-        body = _body(call, answer)
+        body = {} if isinstance(answer, Later) else _body(call, answer)
     call.run_after_commit()
+    if isinstance(answer, Later):
+        body = _wrapped(command, answer.make())
     return replace(_reply(command.response_key, body, json=outcome.json), cookies=client.set_cookies)
 
 
@@ -218,7 +220,7 @@ def _throttle(runtime: Runtime, limits: Limits, session: Session, user: User) ->
         )
 
 
-def _body(call: Call, answer: Answer) -> dict[str, Any]:
+def _body(call: Call, answer: Response | tuple[int, list[Any]] | Async) -> dict[str, Any]:
     """What is under the top-level key of an answer."""
     command = call.command
     if isinstance(answer, Async):

@@ -156,6 +156,13 @@ class Reconciler:
             told = reason
             progress(reason)
 
+    def silence(self, appliance_id: str) -> float:
+        """Seconds for which the appliance has not answered; 0 when it does, or has never been asked."""
+        with self._changed:
+            entry = self._entries.get(appliance_id)
+            since = entry.silent_since if entry is not None else None
+            return time.monotonic() - since if since is not None else 0.0
+
     # --- threads -------------------------------------------------------------------------------------------------
 
     def _entry(self, appliance_id: str) -> _Entry | None:

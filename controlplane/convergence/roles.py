@@ -9,14 +9,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from appliance.schema.status import Status
 from controlplane import routers
+from controlplane.console import sessions
+from controlplane.convergence.compile.consoleproxy import compile_consoleproxy
 from controlplane.convergence.compile.memo import Memo
 from controlplane.convergence.compile.router import compile_router
+from controlplane.convergence.desired import desire
+from controlplane.convergence.intent import consoleproxy as proxy_intent
 from controlplane.convergence.intent import load as router_intent
 from controlplane.convergence.intent.rows import ApplianceNic
+from controlplane.convergence.reports import consoleproxy as proxy_reports
 from controlplane.convergence.reports import router as router_reports
 from controlplane.core import Core
 from controlplane.store.models import Appliance
@@ -42,6 +48,14 @@ def _nothing(session: Session, appliance: Appliance, status: Status) -> None:
     return None
 
 
+def _prepared(session: Session, appliance: Appliance, core: Core) -> bool:
+    return False
+
+
+def _left(session: Session, appliance: Appliance) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Role:
     """One kind of appliance. ``label`` is what sentences call it, ``resource`` what the API's events call it."""
@@ -56,6 +70,12 @@ class Role:
     compile: Callable[[Any, Memo], bytes]
     #: gives the row a NIC on each segment that it has an address on; None: it has all from the start
     add_nics: Callable[[Session, Appliance], object] | None = None
+    #: sees to what the row needs beside itself before its document can be compiled; whether anything was missing
+    prepare: Callable[[Session, Appliance, Core], bool] = _prepared
+    #: its machine is gone, or stopped for good: ends what it served
+    gone: Callable[[Session, Appliance], None] = _left
+    #: names of settings that its document is made of begin so
+    settings: str | None = None
     #: whether ``take_reports`` would change anything
     has_reports: Callable[[Appliance, Status], bool] = _never
     take_reports: Callable[[Session, Appliance, Status], None] = _nothing
@@ -63,6 +83,10 @@ class Role:
 
 def _load_router(session: Session, appliance_id: str, core: Core) -> Intent:
     return router_intent.load(session, appliance_id, core.secrets, core.cloud, core.configuration)
+
+
+def _end_sessions(session: Session, appliance: Appliance) -> None:
+    sessions.abandon(session, appliance.id, "its console proxy is gone")
 
 
 ROLES: Mapping[str, Role] = {
@@ -76,9 +100,31 @@ ROLES: Mapping[str, Role] = {
         has_reports=router_reports.has_news,
         take_reports=router_reports.take,
     ),
+    "consoleproxy": Role(
+        label="console proxy",
+        resource="SystemVm",
+        events="PROXY",
+        load=proxy_intent.load,
+        compile=compile_consoleproxy,
+        prepare=proxy_intent.prepare,
+        gone=_end_sessions,
+        settings="consoleproxy.",
+        has_reports=proxy_reports.has_news,
+        take_reports=proxy_reports.take,
+    ),
 }
 
 
 def role_of(appliance: Appliance) -> Role:
     """The role of an appliance."""
     return ROLES[appliance.role]
+
+
+def desire_setting(session: Session, setting: str) -> list[str]:
+    """``desire`` for the appliances whose documents are made of ``setting`` too: their ids."""
+    roles = [name for name, role in ROLES.items() if role.settings is not None and setting.startswith(role.settings)]
+    there = select(Appliance.id).where(Appliance.role.in_(roles), Appliance.removed.is_(None))
+    found = list(session.scalars(there))
+    for appliance_id in found:
+        desire(session, appliance_id)
+    return found

@@ -81,6 +81,23 @@ class Instance:
 
 
 @dataclass(frozen=True)
+class ConsoleTarget:
+    """A guest's screen: a VNC server (RFC 6143) as an appliance on the control network reaches it.
+
+    ``security``: ``none``; ``vnc`` is VNC authentication, of whose ``password`` eight characters count; ``vencrypt`` is
+    TLS with the server's certificate verified: for ``server_name`` (``host`` when None), signed by ``ca`` (PEM).
+    """
+
+    host: str
+    port: int
+    security: Literal["none", "vnc", "vencrypt"] = "none"
+    password: str | None = field(default=None, repr=False)
+    username: str | None = None
+    ca: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """Capacity of one hypervisor host."""
 
@@ -131,6 +148,9 @@ class Hypervisor(Protocol):
 
     def connect(self, address: str, port: int, timeout: float) -> socket.socket:
         """A TCP connection from the control network to an appliance's agent."""
+
+    def console(self, instance_id: str) -> ConsoleTarget:
+        """Where the screen of a running guest is. HypervisorError when it has none, or does not run."""
 
     def exec(self, instance_id: str, argv: Sequence[str]) -> int:
         """Run a command inside an instance on the caller's terminal; its exit status. Not on every hypervisor."""

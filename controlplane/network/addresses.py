@@ -63,8 +63,10 @@ def need_network(address: PublicIp) -> Network:
 def release(session: Session, address: PublicIp) -> None:
     """Begin to give an address back: its rules and static NAT go with it; ``finish_release`` ends it.
 
-    Raises ParameterError for a source-NAT address, which a network keeps as long as it lives.
+    Raises ParameterError for a source-NAT address, which a network keeps as long as it lives, and for a system VM's.
     """
+    if address.appliance_id is not None:
+        raise ParameterError(f"IP address {address.address} is a system VM's; destroy that to free it")
     if address.is_source_nat:
         raise ParameterError(
             f"IP address {address.address} is used for source NAT and cannot be released; delete the network instead"

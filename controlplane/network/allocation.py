@@ -103,11 +103,12 @@ def take_public_address(
     *,
     zone: Zone,
     account: Account,
-    network: Network,
+    network: Network | None = None,
+    appliance_id: str | None = None,
     wanted: IPv4Address | None = None,
     is_source_nat: bool = False,
 ) -> PublicIp:
-    """A public address for a network: ``wanted``, or the first free one of the zone.
+    """A public address for a network or a system VM: ``wanted``, or the first free one of the zone.
 
     Raises ParameterError when ``wanted`` is in no range the account may use, InUseError when it is taken,
     CapacityError when none is free.
@@ -126,8 +127,10 @@ def take_public_address(
                 vlan_ip_range_id=row.id,
                 zone_id=zone.id,
                 account_id=account.id,
-                network_id=network.id,
+                network_id=network.id if network is not None else None,
+                appliance_id=appliance_id,
                 is_source_nat=is_source_nat,
+                is_system=appliance_id is not None,
             )
             if _inserted(session, address):
                 return address

@@ -45,6 +45,13 @@ DEFAULT_NETWORK_OFFERING = "DefaultIsolatedNetworkOfferingWithSourceNatService"
 _PUBLIC_GATEWAY, _PUBLIC_NETMASK = "203.0.113.1", "255.255.255.0"
 _PUBLIC_RANGE = ("203.0.113.10", "203.0.113.250")
 
+#: type, name and MiB of memory
+_SYSTEM_OFFERINGS = (
+    ("domainrouter", "System Offering For Software Router", 256),
+    ("consoleproxy", "System Offering For Console Proxy", 512),
+    ("secondarystoragevm", "System Offering For Secondary Storage VM", 512),
+)
+
 _OS_TYPES = (
     ("CentOS", "CentOS 7"),
     ("Debian", "Debian GNU/Linux 11 (64-bit)"),
@@ -70,6 +77,7 @@ def ensure_defaults(session: Session, secrets: Secrets, facts: HostFacts, data_d
     host = session.scalars(select(Host).where(Host.name == facts.name)).first()
     if host is not None:
         host.cpus, host.memory_bytes, host.state = facts.cpus, facts.memory_bytes, "Up"
+    _system_offerings(session)
     if session.get(Domain, ROOT_DOMAIN_ID) is not None:
         return
     _accounts(session, secrets, data_dir)
@@ -155,20 +163,30 @@ def _zone(session: Session, facts: HostFacts) -> Zone:
     return zone
 
 
+def _system_offerings(session: Session) -> None:
+    """Offerings for appliances, each unless there ever was one of its type."""
+    for kind, text, memory in _SYSTEM_OFFERINGS:
+        of_kind = select(ServiceOffering.id).where(ServiceOffering.system_vm_type == kind)
+        if session.scalars(of_kind.limit(1)).first() is None:
+            session.add(
+                ServiceOffering(
+                    name=text,
+                    display_text=text,
+                    cpu_number=1,
+                    cpu_speed=500,
+                    memory=memory,
+                    is_system=True,
+                    system_vm_type=kind,
+                    is_default=True,
+                )
+            )
+    session.flush()
+
+
 def _offerings(session: Session) -> None:
-    router = ServiceOffering(
-        name="System Offering For Software Router",
-        display_text="System Offering For Software Router",
-        cpu_number=1,
-        cpu_speed=500,
-        memory=256,
-        is_system=True,
-        system_vm_type="domainrouter",
-        is_default=True,
-    )
+    router = session.scalars(select(ServiceOffering).where(ServiceOffering.system_vm_type == "domainrouter")).one()
     session.add_all(
         [
-            router,
             ServiceOffering(
                 name="Small Instance", display_text="Small Instance", cpu_number=1, cpu_speed=500, memory=512
             ),

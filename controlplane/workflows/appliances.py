@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import time
 
+from sqlalchemy import delete
+
 from controlplane import jobs
 from controlplane.appliances import machines
 from controlplane.convergence.desired import desire
-from controlplane.store.models import Appliance, now
+from controlplane.convergence.roles import role_of
+from controlplane.store.models import Appliance, PublicIp, now
 from controlplane.workflows.flow import Flow
 
 log = logging.getLogger(__name__)
@@ -102,6 +105,8 @@ def remove(flow: Flow, appliance_id: str, *, replaced: bool = False) -> None:
         appliance.state, appliance.removed, appliance.healthy = "Destroyed", now(), None
         # the address can be given to another appliance; the column is unique
         appliance.control_address = f"gone-{appliance.id[:10]}"
+        session.execute(delete(PublicIp).where(PublicIp.appliance_id == appliance_id))
+        role_of(appliance).gone(session, appliance)
         for job in [] if replaced else jobs.reached(session, appliance_id, appliance.desired_generation):
             jobs.succeed(session, job)
     flow.reconciler.wake(appliance_id)

@@ -20,7 +20,7 @@ from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core
 from controlplane.errors import ApiError
 from controlplane.store.models import AsyncJob
-from controlplane.workflows import networks, routers, vms
+from controlplane.workflows import networks, routers, systemvms, vms
 from controlplane.workflows.flow import Flow, Locks
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,11 @@ WORKFLOWS: Mapping[str, Callable[..., None]] = {
         routers.stop_router,
         routers.reboot_router,
         routers.destroy_router,
+        systemvms.start_system_vm,
+        systemvms.stop_system_vm,
+        systemvms.reboot_system_vm,
+        systemvms.destroy_system_vm,
+        systemvms.show_certificates,
         vms.deploy_vm,
         vms.start_vm,
         vms.stop_vm,

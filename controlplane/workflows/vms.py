@@ -15,6 +15,7 @@ from controlplane.network import networks as network_rows
 from controlplane.network import rates
 from controlplane.store.models import Cluster, Host, Network, Nic, Pod, Vm, now
 from controlplane.workflows import networks
+from controlplane.workflows.consoles import close_consoles
 from controlplane.workflows.flow import Flow
 
 #: states of VMs that nothing but expunging is left for
@@ -123,6 +124,7 @@ def _power_on_alone(flow: Flow, vm_id: str) -> None:
 
 
 def _power_off(flow: Flow, vm_id: str, forced: bool) -> None:
+    close_consoles(flow, vm_id, "the virtual machine was restarted")
     flow.core.hypervisor.stop(vm_id, force=forced)
 
 
@@ -145,6 +147,7 @@ def _halt_alone(flow: Flow, vm_id: str, forced: bool, state: str) -> None:
         if vm is None or vm.removed is not None or (state == "Stopped" and vm.state in _GONE):
             return
         vm.state = "Stopping"
+    close_consoles(flow, vm_id, "the virtual machine was stopped")
     flow.core.hypervisor.stop(vm_id, force=forced)
     with flow.core.database.transaction() as session:
         vm = session.get_one(Vm, vm_id)

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from controlplane.api import listing, sessions
+from controlplane.api import listing
 from controlplane.api.call import Call
 from controlplane.api.command import (
     ADMINS,
@@ -304,7 +304,7 @@ def delete_account(call: Call, params: DeleteAccount) -> Async:
         if call.session.scalar(owned.limit(1)) is not None:
             raise InUseError(f"Account {account.name} still has {what}; delete them first")
     for user in call.session.scalars(select(User).where(User.account_id == account.id)):
-        sessions.end_all(call.session, user.id)
+        call.end_logins(user.id, "the account was deleted")
         user.api_key, user.secret_key, user.removed = None, None, user.removed or now()
     for pair in call.session.scalars(select(SshKeyPair).where(SshKeyPair.account_id == account.id)):
         call.session.delete(pair)

@@ -145,7 +145,8 @@ def list_public_ip_addresses(call: Call, params: ListPublicIpAddresses) -> tuple
     # there is no load balancing, no VPC and no other kind of public address yet
     if params.forloadbalancing or params.vpcid is not None or params.forvirtualnetwork is False:
         return 0, []
-    statement = select(PublicIp).order_by(PublicIp.created, PublicIp.id)
+    # addresses of system VMs are shown by listSystemVms
+    statement = select(PublicIp).where(PublicIp.appliance_id.is_(None)).order_by(PublicIp.created, PublicIp.id)
     statement = listing.scope(call, statement, PublicIp.account_id, params, by_id=params.id is not None)
     for column, value in (
         (PublicIp.id, params.id),

@@ -9,6 +9,7 @@ from controlplane.api.call import Call
 from controlplane.api.command import ADMINS, ROOT, ListParams, Params, Response, ScopedListParams, command, param, shown
 from controlplane.api.listing import OwnedResponse, owned_by
 from controlplane.configuration import Scope, Setting
+from controlplane.convergence.roles import desire_setting
 from controlplane.errors import ParameterError
 from controlplane.network.limits import NETWORKS, PUBLIC_IPS, VMS
 from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
@@ -105,6 +106,8 @@ class UpdateConfiguration(ScopeParams):
 def update_configuration(call: Call, params: UpdateConfiguration) -> ConfigurationResponse:
     scope, scope_id = _scope(call, params)
     call.configuration.set(call.session, params.name, params.value, scope, scope_id)
+    for appliance_id in desire_setting(call.session, params.name):
+        call.after_commit(lambda appliance_id=appliance_id: call.runtime.wake(appliance_id))  # type: ignore[misc]
     where = f" of {scope} {scope_id}" if scope is not None else ""
     call.event(f"Successfully updated configuration {params.name}{where} to {params.value}")
     return _show(call, call.configuration.settings[params.name], scope, scope_id)

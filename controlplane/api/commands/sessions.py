@@ -10,7 +10,8 @@ from sqlalchemy import select
 from controlplane.api import sessions
 from controlplane.api.call import Call
 from controlplane.api.command import Nothing, Params, Response, command, param, shown
-from controlplane.api.passwords import check_password
+from controlplane.api.passwords import check_password, token_hash
+from controlplane.console import sessions as consoles
 from controlplane.errors import ApiError, PermissionDeniedError
 from controlplane.store.models import Account, Domain, User
 
@@ -115,5 +116,8 @@ def logout(call: Call, params: Nothing) -> LogoutResponse:
         raise ApiError("not logged in", code=401, cs_code=9999)
     with call.runtime.database.transaction() as transaction:
         sessions.end(transaction, cookie)
+        proxies = consoles.close(transaction, consoles.of_login(token_hash(cookie)), "the user logged out")
+    for proxy_id in proxies:
+        call.runtime.wake(proxy_id)
     call.client.set_cookies.update({sessions.COOKIE: None, sessions.KEY_COOKIE: None})
     return LogoutResponse(description="success")

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy import select
 
-from controlplane.api import listing, sessions
+from controlplane.api import listing
 from controlplane.api.call import Call
 from controlplane.api.command import (
     ADMINS,
@@ -234,7 +234,7 @@ def _change_password(call: Call, user: User, new: str, current: str | None) -> N
     if user.id == call.user.id and not call.is_root and not check_password(current or "", user.password_hash):
         raise PermissionDeniedError("currentpassword is not the current password")
     user.password_hash = hash_password(new)
-    sessions.end_all(call.session, user.id)
+    call.end_logins(user.id, "the user's password was changed")
 
 
 def _set_keys(call: Call, user: User, api_key: str, secret_key: str) -> None:
@@ -268,7 +268,7 @@ def delete_user(call: Call, params: DeleteUser) -> Success:
     user = _manageable(call, params.id)
     if user.id in (ADMIN_USER_ID, call.user.id):
         raise PermissionDeniedError("The user is a system user, or the calling one, and cannot be deleted")
-    sessions.end_all(call.session, user.id)
+    call.end_logins(user.id, "the user was deleted")
     user.api_key, user.secret_key, user.removed = None, None, now()
     call.event(f"Successfully deleted user {user.username}", ("User", user.id))
     return Success()
@@ -292,7 +292,7 @@ def disable_user(call: Call, params: DisableUser) -> UserResponse:
     if user.id in (ADMIN_USER_ID, call.user.id):
         raise PermissionDeniedError("The user is a system user, or the calling one, and cannot be disabled")
     user.state = "disabled"
-    sessions.end_all(call.session, user.id)
+    call.end_logins(user.id, "the user was disabled")
     call.event(f"Successfully disabled user {user.username}", ("User", user.id))
     return show_users(call, [user])[0]
 

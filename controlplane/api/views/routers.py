@@ -12,14 +12,12 @@ from sqlalchemy.orm import Session
 from controlplane.api.command import Response, shown
 from controlplane.api.listing import OwnedResponse, owned_by
 from controlplane.api.views.nics import NicResponse
+from controlplane.api.views.placement import placement_of
 from controlplane.convergence.intent.rows import CONTROL_PREFIX
 from controlplane.store.models import (
     Account,
     Appliance,
-    Cluster,
-    Host,
     Network,
-    Pod,
     PublicIp,
     ServiceOffering,
     VlanIpRange,
@@ -146,6 +144,7 @@ def _show_router(
         healthcheckresults=show_health(router) if with_health else None,
         error=router.last_error,
         nic=_nics(router),
+        **placement_of(session, router),
     )
     if router.removed is None:
         control = IPv4Interface(f"{router.control_address}/{CONTROL_PREFIX}")
@@ -154,7 +153,6 @@ def _show_router(
         answer.publicip, answer.publicnetmask = public[0].address, public[1].netmask
         answer.gateway = public[1].gateway
     _add_network(session, router, answer, macs.get("guest"))
-    _add_host(session, router, answer)
     return answer
 
 
@@ -167,16 +165,6 @@ def _add_network(session: Session, router: Appliance, answer: RouterResponse, ma
     answer.guestipaddress, answer.guestnetmask = str(interface.ip), str(interface.netmask)
     answer.guestmacaddress, answer.networkdomain = mac, network.network_domain
     answer.isredundantrouter = network.offering.redundant_router
-
-
-def _add_host(session: Session, router: Appliance, answer: RouterResponse) -> None:
-    host = session.get(Host, router.host_id) if router.host_id else None
-    if host is None:
-        return
-    cluster = session.get_one(Cluster, host.cluster_id)
-    pod = session.get_one(Pod, cluster.pod_id)
-    answer.hostid, answer.hostname, answer.hypervisor = host.id, host.name, cluster.hypervisor
-    answer.podid, answer.podname = pod.id, pod.name
 
 
 def _nics(router: Appliance) -> list[NicResponse]:

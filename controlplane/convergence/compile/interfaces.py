@@ -1,20 +1,35 @@
-"""The NICs of a router."""
+"""The NICs of an appliance."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Protocol
 
 from appliance.services.interfaces.model import Interface, Interfaces
-from controlplane.convergence.intent.rows import CONTROL_PREFIX, ApplianceNic, GuestNetwork, Intent
+from controlplane.convergence.intent.rows import CONTROL_PREFIX, ApplianceNic, GuestNetwork, PublicAddress
 
 
-def interfaces_of(intent: Intent) -> Interfaces:
+class Placed(Protocol):
+    """What an intent says about NICs."""
+
+    @property
+    def control_address(self) -> str: ...
+    @property
+    def nics(self) -> Sequence[ApplianceNic]: ...
+    @property
+    def networks(self) -> Sequence[GuestNetwork]: ...
+    @property
+    def addresses(self) -> Sequence[PublicAddress]: ...
+
+
+def interfaces_of(intent: Placed) -> Interfaces:
     """The NICs with the addresses that belong on each."""
     by_network = {network.id: network for network in intent.networks}
     return Interfaces(interfaces=tuple(_interface(nic, intent, by_network.get(nic.network)) for nic in intent.nics))
 
 
-def _interface(nic: ApplianceNic, intent: Intent, network: GuestNetwork | None) -> Interface:
+def _interface(nic: ApplianceNic, intent: Placed, network: GuestNetwork | None) -> Interface:
     addresses: list[IPv4Interface] = []
     gateway = None
     if nic.role == "control":

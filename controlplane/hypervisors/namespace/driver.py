@@ -24,6 +24,7 @@ from typing import IO
 
 from controlplane.hypervisors.base import (
     ApplianceSpec,
+    ConsoleTarget,
     GuestSpec,
     HostFacts,
     HypervisorError,
@@ -370,6 +371,11 @@ class NamespaceHypervisor:
                 else f"there is no instance {instance_id}"
             )
         return enter.command(process.pid, argv, [*enter.terminal(), *_python_variables()])
+
+    def console(self, instance_id: str) -> ConsoleTarget:
+        raise HypervisorError(
+            "guests of the namespace hypervisor have no screen; use gatehouse exec or SSH, or a guest on libvirt"
+        )
 
     def exec(self, instance_id: str, argv: Sequence[str]) -> int:
         return enter.run_attached(self.command(instance_id, argv))

@@ -2,6 +2,7 @@
 
 from controlplane.store.models.base import Base, Entity, UtcDateTime, new_id, now
 from controlplane.store.models.compute import Nic, Vm
+from controlplane.store.models.consoles import ApplianceCertificate, ConsoleSession, CustomCertificate
 from controlplane.store.models.identity import Account, Configuration, Domain, Session, SshKeyPair, Tag, User
 from controlplane.store.models.infrastructure import Cluster, Host, PhysicalNetwork, Pod, VlanIpRange, Zone
 from controlplane.store.models.loadbalancing import (
@@ -19,10 +20,13 @@ from controlplane.store.models.rules import FirewallRule, PortForwardingRule
 __all__ = [
     "Account",
     "Appliance",
+    "ApplianceCertificate",
     "AsyncJob",
     "Base",
     "Cluster",
     "Configuration",
+    "ConsoleSession",
+    "CustomCertificate",
     "DiskOffering",
     "Domain",
     "Entity",

@@ -57,6 +57,8 @@ class PublicIp(Entity):
     static_nat_nic_id: Mapped[str | None] = mapped_column(ForeignKey("nic.id"))
     #: set by the system (a VM deployed with an offering that asks for it)
     is_system: Mapped[bool] = mapped_column(default=False)
+    #: the system VM that has it; no foreign key, for SQLite would have to copy the table to add one
+    appliance_id: Mapped[str | None] = mapped_column(String(36))
     network: Mapped[Network | None] = relationship()
     range: Mapped[VlanIpRange] = relationship()
     __table_args__ = (Unique("zone_id", "address"),)

@@ -21,7 +21,7 @@ class Appliance(Entity):
     zone_id: Mapped[str] = mapped_column(ForeignKey("zone.id"))
     account_id: Mapped[str | None] = mapped_column(ForeignKey("account.id"))
     host_id: Mapped[str | None] = mapped_column(ForeignKey("host.id"))
-    #: the network a router serves; tiers of a VPC will point to their router through the VPC
+    #: the network a router serves, None for a system VM; tiers of a VPC will point to their router through the VPC
     network_id: Mapped[str | None] = mapped_column(ForeignKey("network.id"), index=True)
     service_offering_id: Mapped[str | None] = mapped_column(ForeignKey("service_offering.id"))
     #: "Starting", "Running", "Stopping", "Stopped", "Destroyed", "Error"
@@ -39,6 +39,8 @@ class Appliance(Entity):
     health: Mapped[dict[str, Any]] = mapped_column(default=dict)
     #: number of the newest repair that was made an event
     repairs_seen: Mapped[int] = mapped_column(default=0)
+    #: number of the newest report of its role that was taken in
+    reports_seen: Mapped[int] = mapped_column(default=0, server_default="0")
     version: Mapped[str | None]
     redundant_state: Mapped[str] = mapped_column(String(16), default="UNKNOWN")
     #: what the load balancer reported last: rule id -> "address:port" -> "Up" or "Down"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -64,7 +65,7 @@ def request(router: Router, tls: ssl.SSLContext, head: bytes = b"GET /v1/status 
 def write_identity(path: Path, authority: Authority, name: str, purpose: Any) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(pem + authority._sign(name, key.public_key(), purpose, f"gatehouse:{name}", LIFE))
+    path.write_bytes(pem + authority._sign([x509.DNSName(name)], key.public_key(), purpose, LIFE))
     return path
 
 

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from appliance.schema.envelope import Document, Role
 from appliance.schema.status import Attempt, Health, Problem, Repair, ServiceHealth, Status
+from consoleproxy.document import ConsoleProxyDocument
 from controlplane import routers
 from controlplane.configuration import Configuration
 from controlplane.convergence.converge import Remote
@@ -26,12 +28,23 @@ from controlplane.convergence.push import (
 )
 from controlplane.convergence.reconciler import Pace, Reconciler
 from controlplane.core import Core
-from controlplane.hypervisors.base import ApplianceSpec, GuestSpec, HostFacts, Instance, Nic, Power, Segment
+from controlplane.hypervisors.base import (
+    ApplianceSpec,
+    ConsoleTarget,
+    GuestSpec,
+    HostFacts,
+    HypervisorError,
+    Instance,
+    Nic,
+    Power,
+    Segment,
+)
 from controlplane.network import addresses
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets
 from controlplane.store.database import Database
-from controlplane.store.models import Appliance, AsyncJob, Event, Network, User
+from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
+from controlplane.store.models import Account, Appliance, AsyncJob, Event, Network, User
 from router.document import RouterDocument
 from tests.rows import Rows
 
@@ -39,11 +52,15 @@ from tests.rows import Rows
 PACE = Pace(poll=0.05, first=0.02, longest=0.1, booting=0.01, silence=0.2, sweep=0.2)
 
 
+DOCUMENTS: dict[str, type[Document[Any]]] = {"router": RouterDocument, "consoleproxy": ConsoleProxyDocument}
+
+
 @dataclass
 class FakeAgent:
     """An agent in memory. Set the fields to make it behave as needed."""
 
     id: str
+    role: Role = "router"
     reachable: bool = True
     #: what is wrong with a document, given the document
     judge: Callable[[dict[str, Any]], Sequence[Problem]] = lambda document: ()
@@ -75,7 +92,7 @@ class FakeAgent:
         self._reach()
         self.gate.wait(10)
         parsed = json.loads(document)
-        RouterDocument.model_validate(parsed)
+        DOCUMENTS[self.role].model_validate(parsed)
         self.pushed.append(parsed)
         if parsed["generation"] < self.generation:
             raise StaleDocumentError(f"generation {self.generation} is newer")
@@ -98,7 +115,7 @@ class FakeAgent:
         self._reach()
         return Status(
             id=self.id,
-            role="router",
+            role=self.role,
             version="1",
             started=1.0,
             generation=self.generation,
@@ -137,6 +154,7 @@ class FakeHypervisor:
     #: MAC -> what ``set_rate`` was told last
     rates: dict[str, int] = field(default_factory=dict)
     fail: Callable[[str], None] = lambda instance_id: None
+    on_stop: Callable[[str], object] = lambda instance_id: None
 
     def open(self) -> None:
         return None
@@ -163,6 +181,7 @@ class FakeHypervisor:
         self._start(spec)
 
     def stop(self, instance_id: str, *, force: bool = False) -> None:
+        self.on_stop(instance_id)
         if instance_id in self.running:
             self.stopped[instance_id] = self.running.pop(instance_id)
 
@@ -192,6 +211,11 @@ class FakeHypervisor:
     def connect(self, address: str, port: int, timeout: float) -> socket.socket:
         raise ConnectionRefusedError("agents are fake here")
 
+    def console(self, instance_id: str) -> ConsoleTarget:
+        if self.power(instance_id) != "running":
+            raise HypervisorError(f"{instance_id} does not run")
+        return ConsoleTarget("169.254.0.1", 5900, "vnc", password="s3cret12")
+
     def exec(self, instance_id: str, argv: Sequence[str]) -> int:
         return 0
 
@@ -216,9 +240,11 @@ class Fleet:
             self.rows = rows
             user = rows.add(User(account_id=rows.account.id, username="alice"))
             self.user_id = user.id
+            # owns the system VMs
+            rows.add(Account(id=SYSTEM_ACCOUNT_ID, name="system", domain_id=rows.domain.id, type=1))
 
     def _open_remote(self, core: Core, appliance: Appliance) -> Remote:
-        agent: Any = self.agents.setdefault(appliance.id, FakeAgent(appliance.id))
+        agent: Any = self.agents.setdefault(appliance.id, FakeAgent(appliance.id, appliance.role))  # type: ignore[arg-type]
         return Remote(appliance.id, appliance.role, agent)
 
     def in_session(self, session: Session) -> Rows:

@@ -175,7 +175,7 @@ def test_service_offerings(admin: Caller) -> None:
         "Small Instance",
         "Medium Instance",
     }
-    [router] = admin("listServiceOfferings", issystem=True)["serviceoffering"]
+    [router] = admin("listServiceOfferings", issystem=True, systemvmtype="domainrouter")["serviceoffering"]
     assert router["systemvmtype"] == "domainrouter"
     assert admin.error("deleteServiceOffering", id=router["id"])["errorcode"] == 431
 

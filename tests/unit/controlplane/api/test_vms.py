@@ -153,7 +153,9 @@ def test_what_is_refused_and_leaves_nothing(tenant: Tenant, params: dict[str, st
 
 def test_a_router_s_offering_is_not_for_guests(tenant: Tenant, acting: ActingRuntime) -> None:
     with acting.database.reading() as session:
-        system = session.scalars(select(ServiceOffering.id).where(ServiceOffering.is_system)).one()
+        system = session.scalars(
+            select(ServiceOffering.id).where(ServiceOffering.system_vm_type == "domainrouter")
+        ).one()
     given = {"zoneid": tenant.zone, "templateid": tenant.template, "serviceofferingid": system}
     assert tenant.call.error("deployVirtualMachine", **given)["errorcode"] == 431
 

@@ -1,0 +1,109 @@
+"""Opening a console: the guest's screen, a proxy with room, and the proxy's word that it has the session."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from sqlalchemy.orm import Session
+
+from appliance.errors import GatehouseError
+from controlplane import systemvms
+from controlplane.console import sessions, zones
+from controlplane.console.capacity import choose
+from controlplane.console.keeper import Keeper
+from controlplane.console.names import Endpoint, Names, names_of
+from controlplane.convergence.reconciler import Reconciler, WaitError
+from controlplane.core import Core
+from controlplane.errors import ApiError, InUseError
+from controlplane.hypervisors.base import ConsoleTarget
+from controlplane.store.models import ConsoleSession, Vm, Zone
+
+log = logging.getLogger(__name__)
+
+#: seconds that a caller waits: for a proxy to start where there is none, and for one to take the session
+START_WAIT, PUSH_WAIT = 45.0, 10.0
+
+
+class NoConsoleError(ApiError):
+    """The console cannot be shown now; the text says why."""
+
+    code = 534
+
+
+class Consoles:
+    """Opens sessions; calls may wait for seconds."""
+
+    def __init__(self, core: Core, reconciler: Reconciler, keeper: Keeper) -> None:
+        self._core, self._reconciler, self._keeper = core, reconciler, keeper
+
+    def open(self, session_id: str, token: str) -> Endpoint:
+        """Give a session, whose row was committed, to a proxy; returns when the proxy has it.
+
+        Raises NoConsoleError, and the session is over then.
+        """
+        try:
+            return self._open(session_id, token)
+        except GatehouseError as error:
+            self._give_up(session_id, str(error))
+            if isinstance(error, ApiError):
+                raise
+            raise NoConsoleError(f"the console cannot be shown: {error}") from error
+
+    def _open(self, session_id: str, token: str) -> Endpoint:
+        with self._core.database.reading() as session:
+            row = session.get_one(ConsoleSession, session_id)
+            vm_id, zone_id = row.vm_id, session.get_one(Vm, row.vm_id).zone_id
+        target = self._core.hypervisor.console(vm_id)
+        deadline = time.monotonic() + START_WAIT
+        while True:
+            proxy_id, generation, names = self._give(session_id, zone_id, target, deadline)
+            try:
+                self._reconciler.wait(proxy_id, generation, timeout=PUSH_WAIT, ids=frozenset([session_id]))
+            except WaitError as error:
+                if time.monotonic() > deadline:
+                    raise NoConsoleError(f"the console proxy did not take the session: {error}") from error
+                if proxy_id in self._keeper.busy() or self._reconciler.silence(proxy_id):
+                    continue  # another one may be better
+                raise
+            return Endpoint(names.host, token)
+
+    def _give(self, session_id: str, zone_id: str, target: ConsoleTarget, deadline: float) -> tuple[str, int, Names]:
+        """A proxy with room has the session in its next document: its id, that generation and its names."""
+        while True:
+            busy = self._keeper.busy()
+            with self._core.database.transaction() as session:
+                row = session.get_one(ConsoleSession, session_id)
+                if row.state != "Pending":
+                    raise InUseError(f"the console was closed meanwhile: {row.reason}")
+                zone = session.get_one(Zone, zone_id)
+                proxy_id = self._choose(session, zone, row, busy)
+                if proxy_id is not None:
+                    generation = sessions.give(session, self._core.secrets, row, proxy_id, target)
+                    self._keeper.satisfied(zone_id)
+                    # room for the next ones is seen to while this one is served
+                    names = self._names(session, proxy_id)
+                    break
+            if time.monotonic() > deadline or self._keeper.trouble(zone_id):
+                raise NoConsoleError(f"zone {zone.name} has no console proxy with room now; try again in a minute")
+            self._keeper.want(zone_id)
+            self._keeper.wait(0.2)
+        self._keeper.kick()
+        return proxy_id, generation, names
+
+    def _choose(self, session: Session, zone: Zone, row: ConsoleSession, busy: frozenset[str]) -> str | None:
+        limits = zones.limits_of(self._core.configuration, session, zone)
+        if limits.disabled:
+            raise NoConsoleError(f"consoles are disabled in zone {zone.name} (consoleproxy.disabled)")
+        proxies = zones.proxies_of(session, self._reconciler, zone.id, busy)
+        return choose(limits, proxies, sessions.last_proxy(session, row.vm_id))
+
+    def _names(self, session: Session, proxy_id: str) -> Names:
+        address = systemvms.public_address(session, proxy_id).address
+        return names_of(address, self._core.configuration.get(session, "consoleproxy.url.domain"))
+
+    def _give_up(self, session_id: str, reason: str) -> None:
+        with self._core.database.transaction() as session:
+            woken = sessions.close(session, ConsoleSession.id == session_id, reason[:255])
+        for proxy_id in woken:
+            self._reconciler.wake(proxy_id)

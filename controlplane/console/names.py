@@ -1,0 +1,48 @@
+"""Names that system VMs are known by: ``aaa-bbb-ccc-ddd.<domain>`` (guide: chapter 16.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PORT = 443
+PAGE, SOCKET = "console/", "websockify"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a session is opened. The token is a secret, and so is the URL with it."""
+
+    host: str
+    token: str = field(repr=False)
+    port: int = PORT
+
+    @property
+    def url(self) -> str:
+        """The page."""
+        port = "" if self.port == PORT else f":{self.port}"
+        return f"https://{self.host}{port}/{PAGE}?token={self.token}"
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a browser calls a system VM. ``domain``: that of the name servers' zone, None without one."""
+
+    host: str
+    domain: str | None
+    #: what its certificate must be for
+    subjects: tuple[str, ...]
+
+
+def names_of(address: str, setting: str) -> Names:
+    """The names of the system VM with public ``address``, given the setting ``consoleproxy.url.domain`` or alike.
+
+    Empty: it is known by its address. ``*.console.example.com``: by a name below that, made of the address. Another
+    name stands for itself: something in front sends what it gets on to the system VM.
+    """
+    if not setting:
+        return Names(address, None, (address,))
+    if not setting.startswith("*."):
+        return Names(setting, None, (setting, address))
+    domain = setting.removeprefix("*.")
+    host = f"{address.replace('.', '-')}.{domain}"
+    return Names(host, domain, (host, address))

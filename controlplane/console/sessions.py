@@ -1,0 +1,147 @@
+"""The rows of console sessions: made, counted, taken away.
+
+"Pending" until a browser is there, then "Open". One that is taken away leaves the proxy's document: it is "Closing"
+until the proxy reports how it ended, "Ended" at once where nobody had opened it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from controlplane.convergence.desired import desire
+from controlplane.hypervisors.base import ConsoleTarget
+from controlplane.secrets import Secrets
+from controlplane.store.models import ConsoleSession, User, Vm, now
+
+#: seconds that a token is good for, unused
+TOKEN_LIFE = timedelta(seconds=60)
+#: seconds after that in which the proxy may still report that it was used in time
+LATE_REPORTS = timedelta(seconds=60)
+
+#: states in which a proxy has, or may have, a place taken by the session
+_THERE = ("Pending", "Open", "Closing")
+
+
+def create(
+    session: Session,
+    *,
+    vm: Vm,
+    user: User,
+    token_hash: str,
+    policy: Mapping[str, Any],
+    login: str | None,
+    creator_address: str,
+) -> ConsoleSession:
+    """A session that no proxy has yet. ``policy`` holds fields of the document's Policy; ``login`` a cookie's hash."""
+    row = ConsoleSession(
+        vm_id=vm.id,
+        user_id=user.id,
+        account_id=user.account_id,
+        login=login,
+        host_id=vm.host_id,
+        token_hash=token_hash,
+        policy=dict(policy),
+        expires=now() + TOKEN_LIFE,
+        creator_address=creator_address,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def give(session: Session, secrets: Secrets, row: ConsoleSession, proxy_id: str, target: ConsoleTarget) -> int:
+    """Have a proxy serve a session; the generation in which it does. The token's time begins now."""
+    fields = {name: value for name, value in asdict(target).items() if value is not None and name != "password"}
+    row.target = fields
+    row.password = secrets.seal(target.password) if target.password is not None else None
+    row.appliance_id = proxy_id
+    row.expires = now() + TOKEN_LIFE
+    session.flush()
+    return desire(session, proxy_id)
+
+
+def close(session: Session, which: ColumnElement[bool], reason: str) -> list[str]:
+    """Take away the sessions for which ``which`` holds; the ids of the proxies to wake after the commit."""
+    rows = session.scalars(select(ConsoleSession).where(which, ConsoleSession.state.in_(("Pending", "Open")))).all()
+    proxies = set()
+    for row in rows:
+        if row.state == "Open":
+            row.state, row.reason = "Closing", reason
+        else:
+            end(row, reason)
+        if row.appliance_id is not None:
+            proxies.add(row.appliance_id)
+    session.flush()
+    for proxy_id in sorted(proxies):
+        desire(session, proxy_id)
+    return sorted(proxies)
+
+
+def of_vm(vm_id: str) -> ColumnElement[bool]:
+    """All sessions of a guest, for ``close``."""
+    return ConsoleSession.vm_id == vm_id
+
+
+def of_user(user_id: str) -> ColumnElement[bool]:
+    """All sessions of a user, for ``close``."""
+    return ConsoleSession.user_id == user_id
+
+
+def of_login(cookie_hash: str) -> ColumnElement[bool]:
+    """All sessions that were asked for in one login, for ``close``."""
+    return ConsoleSession.login == cookie_hash
+
+
+def end(row: ConsoleSession, reason: str, when: datetime | None = None) -> None:
+    """It is over; the secrets are forgotten."""
+    row.state, row.reason, row.ended = "Ended", row.reason or reason, when or now()
+    row.password = None
+
+
+def expire(session: Session) -> None:
+    """End the sessions whose token nobody used in time. The proxy knows that by itself and needs no new document."""
+    late = ConsoleSession.expires < now() - LATE_REPORTS
+    for row in session.scalars(select(ConsoleSession).where(ConsoleSession.state == "Pending", late)):
+        end(row, "it was not opened in time", row.expires)
+
+
+def abandon(session: Session, proxy_id: str, reason: str) -> None:
+    """A proxy is gone: all its sessions are over, and nothing more will be reported of them."""
+    here = ConsoleSession.appliance_id == proxy_id
+    for row in session.scalars(select(ConsoleSession).where(here, ConsoleSession.state.in_(_THERE))):
+        end(row, reason)
+    session.flush()
+
+
+def load(session: Session, proxy_ids: list[str]) -> dict[str, int]:
+    """Places taken at each proxy."""
+    live = ConsoleSession.state.in_(("Open", "Closing")) | (
+        (ConsoleSession.state == "Pending") & (ConsoleSession.expires > now())
+    )
+    statement = (
+        select(ConsoleSession.appliance_id, func.count())
+        .where(ConsoleSession.appliance_id.in_(proxy_ids), live)
+        .group_by(ConsoleSession.appliance_id)
+    )
+    counted = {proxy: number for proxy, number in session.execute(statement) if proxy is not None}
+    return {proxy: counted.get(proxy, 0) for proxy in proxy_ids}
+
+
+def last_use(session: Session, proxy_id: str) -> datetime | None:
+    """When a session was at the proxy last; None when none ever was."""
+    used = func.max(func.coalesce(ConsoleSession.ended, ConsoleSession.expires))
+    return session.execute(select(used).where(ConsoleSession.appliance_id == proxy_id)).scalar_one()
+
+
+def last_proxy(session: Session, vm_id: str) -> str | None:
+    """The proxy that served the guest last."""
+    statement = select(ConsoleSession.appliance_id).where(
+        ConsoleSession.vm_id == vm_id, ConsoleSession.appliance_id.is_not(None)
+    )
+    return session.scalars(statement.order_by(ConsoleSession.created.desc()).limit(1)).first()

@@ -1,0 +1,56 @@
+"""The document of a console proxy."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import ValidationError
+
+from consoleproxy.services.console.model import Certificate, Console, Policy, Session, VncTarget
+from controlplane.convergence.compile.encoding import dump, extend, object_of, reasons
+from controlplane.convergence.compile.interfaces import interfaces_of
+from controlplane.convergence.compile.memo import CompileError, Memo
+from controlplane.convergence.intent.consoleproxy import ProxyIntent, Screen
+
+
+def compile_consoleproxy(intent: ProxyIntent, memo: Memo) -> bytes:
+    """The ConsoleProxyDocument (JSON, UTF-8) of one console proxy. Raises CompileError naming the session's id."""
+    state = {
+        "hostname": json.dumps(intent.name).encode(),
+        "interfaces": dump(interfaces_of(intent)),
+        "console": _console(intent, memo),
+    }
+    head = {"kind": "consoleproxy", "version": 1, "id": intent.appliance_id, "generation": intent.generation}
+    return extend(json.dumps(head).encode(), state=object_of(state))
+
+
+def _console(intent: ProxyIntent, memo: Memo) -> bytes:
+    shown = intent.certificate
+    try:
+        console = Console(
+            certificate=Certificate.model_validate(
+                {"certificate": shown.certificate, "key": shown.key, "chain": shown.chain}
+            ),
+            domain=intent.domain,
+            origins=intent.origins,
+            frame_ancestors=intent.frame_ancestors,
+            session_max=intent.session_max,
+            idle_limit=intent.idle_limit,
+            length_limit=intent.length_limit,
+            acknowledged=intent.acknowledged,
+        )
+    except ValidationError as error:
+        raise CompileError(intent.appliance_id, reasons(error)) from error
+    return extend(dump(console, without="sessions"), sessions=memo.join("sessions", intent.sessions, _session))
+
+
+def _session(screen: Screen) -> Session:
+    return Session(
+        id=screen.id,
+        token_hash=screen.token_hash,
+        vm=screen.vm_id,
+        name=screen.name,
+        target=VncTarget.model_validate(dict(screen.target)),
+        policy=Policy.model_validate(dict(screen.policy)),
+        expires=screen.expires,
+    )

@@ -1,0 +1,144 @@
+"""What the tables say about one console proxy: the input of its compiler, and how it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controlplane import systemvms
+from controlplane.console import certificates
+from controlplane.console.names import names_of
+from controlplane.console.settings import words
+from controlplane.convergence.intent.rows import ApplianceNic, GuestNetwork, PublicAddress, public_segment
+from controlplane.core import Core
+from controlplane.store.models import Appliance, ConsoleSession, VlanIpRange, Vm
+
+#: states of sessions that a proxy may serve
+SERVED = ("Pending", "Open")
+
+
+class Screen(NamedTuple):
+    """A console session as the proxy serves it. ``target`` and ``policy`` are sorted pairs of their fields."""
+
+    id: str
+    token_hash: str
+    vm_id: str
+    name: str
+    target: tuple[tuple[str, Any], ...]
+    policy: tuple[tuple[str, Any], ...]
+    expires: datetime
+
+    def __repr__(self) -> str:
+        # the target's password
+        return f"Screen({self.id})"
+
+
+@dataclass(frozen=True)
+class ProxyIntent:
+    """Everything one console proxy's document is made of, at one generation."""
+
+    appliance_id: str
+    generation: int
+    name: str
+    control_address: str
+    nics: tuple[ApplianceNic, ...]
+    addresses: tuple[PublicAddress, ...]
+    certificate: certificates.ServedCertificate = field(repr=False)
+    domain: str | None
+    #: first and last addresses of the zone's public ranges, which names stand for
+    ranges: tuple[tuple[str, str], ...]
+    origins: tuple[str, ...]
+    frame_ancestors: tuple[str, ...]
+    session_max: int
+    #: seconds
+    idle_limit: int | None
+    length_limit: int | None
+    acknowledged: int
+    sessions: tuple[Screen, ...]
+    #: a system VM serves no guest network
+    networks: tuple[GuestNetwork, ...] = ()
+
+    @property
+    def segments(self) -> frozenset[str]:
+        return frozenset(address.segment for address in self.addresses)
+
+
+def prepare(session: Session, proxy: Appliance, core: Core) -> bool:
+    """See to it that the proxy has a certificate for its names; whether it needed another one."""
+    address = systemvms.public_address(session, proxy.id).address
+    names = names_of(address, core.configuration.get(session, "consoleproxy.url.domain"))
+    return certificates.ensure(session, core.secrets, core.authority, proxy.id, names.subjects)
+
+
+def load(session: Session, appliance_id: str, core: Core) -> ProxyIntent:
+    """The intent of one console proxy from one snapshot of the tables. Raises NoResultFound for an unknown one."""
+    proxy = session.get_one(Appliance, appliance_id)
+    zone = proxy.zone_id
+
+    def setting(name: str) -> str:
+        return core.configuration.get(session, name, zone=zone)
+
+    public = systemvms.public_address(session, appliance_id)
+    span = session.get_one(VlanIpRange, public.vlan_ip_range_id)
+    names = names_of(public.address, setting("consoleproxy.url.domain"))
+    ranges = select(VlanIpRange.start_ip, VlanIpRange.end_ip).where(VlanIpRange.zone_id == zone)
+    return ProxyIntent(
+        appliance_id=appliance_id,
+        generation=proxy.desired_generation,
+        name=proxy.name,
+        control_address=proxy.control_address,
+        nics=tuple(ApplianceNic(**nic) for nic in proxy.nics),
+        addresses=(
+            PublicAddress(
+                id=public.id,
+                network_id="",
+                address=public.address,
+                source_nat=True,
+                static_nat_nic_id=None,
+                segment=public_segment(span.physical_network_id, span.vlan),
+                netmask=span.netmask,
+                gateway=span.gateway,
+            ),
+        ),
+        certificate=certificates.served(session, core.secrets, appliance_id, names.host),
+        domain=names.domain,
+        ranges=tuple(sorted((row.start_ip, row.end_ip) for row in session.execute(ranges))),
+        origins=words(setting("consoleproxy.origins")),
+        frame_ancestors=words(setting("consoleproxy.frame.ancestors")),
+        session_max=int(setting("consoleproxy.session.max")),
+        # at least a second where there is a limit
+        idle_limit=-(-int(setting("consoleproxy.session.timeout")) // 1000) or None,
+        length_limit=int(setting("consoleproxy.session.length")) or None,
+        acknowledged=proxy.reports_seen,
+        sessions=_sessions(session, appliance_id, core),
+    )
+
+
+def _sessions(session: Session, appliance_id: str, core: Core) -> tuple[Screen, ...]:
+    statement = (
+        select(ConsoleSession, Vm.display_name, Vm.name)
+        .join(Vm, Vm.id == ConsoleSession.vm_id)
+        .where(ConsoleSession.appliance_id == appliance_id, ConsoleSession.state.in_(SERVED))
+        .order_by(ConsoleSession.created, ConsoleSession.id)
+    )
+    found = []
+    for row, display_name, name in session.execute(statement):
+        target = dict(row.target or {})
+        if row.password is not None:
+            target["password"] = core.secrets.open(row.password)
+        found.append(
+            Screen(
+                id=row.id,
+                token_hash=row.token_hash,
+                vm_id=row.vm_id,
+                name=display_name or name,
+                target=tuple(sorted(target.items())),
+                policy=tuple(sorted(row.policy.items())),
+                expires=row.expires,
+            )
+        )
+    return tuple(found)
