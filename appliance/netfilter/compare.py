@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from appliance.errors import ApplyError
 from appliance.netfilter import transaction
 from appliance.netfilter.libnftables import NftError, run
-from appliance.netfilter.ruleset import TABLE, Ruleset
+from appliance.netfilter.ruleset import Ruleset
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 
@@ -25,7 +25,7 @@ def differences(ruleset: Ruleset) -> list[str]:
     with ThreadPoolExecutor(1, thread_name_prefix="nft-compare") as thread:
         expected = thread.submit(_list_in_new_namespace, ruleset).result()
     try:
-        actual = _normalise(run(f"list table {TABLE}\n", stateless=True))
+        actual = _normalise(run(f"list table {ruleset.table}\n", stateless=True))
     except NftError:
         actual = {}
     return [
@@ -39,7 +39,7 @@ def _list_in_new_namespace(ruleset: Ruleset) -> dict[str, int]:
     if libc.unshare(_CLONE_NEWNET):
         raise ApplyError(f"no network namespace to compare rulesets in: {os.strerror(ctypes.get_errno())}")
     run(transaction.replacement(ruleset))
-    return _normalise(run(f"list table {TABLE}\n", stateless=True))
+    return _normalise(run(f"list table {ruleset.table}\n", stateless=True))
 
 
 def _normalise(listing: str) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """A ruleset as data: what services contribute to the appliance's one nftables table, and how contributions merge.
 
 Expressions are nft syntax (nft(8)); elements are data, so that a change of one costs one element. Every chain, set
-and map lives in ``table inet gatehouse``.
+and map of an appliance lives in ``table inet gatehouse``.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ class Ruleset:
 
     ``chains``: name -> header (``type filter hook input priority filter; policy drop;``, "" for a regular chain).
     ``rules``: chain name -> ((order, rule), ...); rules of all services are sorted by order within a chain.
+    ``table``: family and name of the table that it is the whole of.
     """
 
     chains: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, tuple[tuple[int, str], ...]] = field(default_factory=dict)
     sets: Mapping[str, Set] = field(default_factory=dict)
+    table: str = TABLE
 
 
 def _add(kind: str, ours: dict[str, Item], theirs: Mapping[str, Item]) -> None:

@@ -18,13 +18,14 @@ Counters = Mapping[str, Mapping[str, tuple[int, int]]]
 def replacement(after: Ruleset | None, counters: Counters | None = None) -> str:
     """Replace the whole table, whatever is in it. ``counters`` are where the elements of counted sets begin."""
     # adding first makes the deletion work when there is no table
-    lines = [f"add table {TABLE}", f"delete table {TABLE}"]
+    table = after.table if after is not None else TABLE
+    lines = [f"add table {table}", f"delete table {table}"]
     if after is not None:
-        lines.append(f"add table {TABLE}")
-        lines.extend(_declare_chain(name, header) for name, header in after.chains.items())
+        lines.append(f"add table {table}")
+        lines.extend(_declare_chain(table, name, header) for name, header in after.chains.items())
         for name, some in after.sets.items():
-            lines.extend(_declare_set(name, some))
-            lines.extend(_add_elements(name, some, some.elements, (counters or {}).get(name, {})))
+            lines.extend(_declare_set(table, name, some))
+            lines.extend(_add_elements(table, name, some, some.elements, (counters or {}).get(name, {})))
         lines.extend(_add_rules(after, after.rules))
     return "\n".join(lines) + "\n"
 
@@ -49,28 +50,29 @@ def delta(before: Ruleset, after: Ruleset, counters: Counters | None = None) -> 
         flushed = [name for name in changed if before.rules.get(name)]
         refilled = changed
 
-    lines = [f"flush chain {TABLE} {name}" for name in flushed]
+    table = after.table
+    lines = [f"flush chain {table} {name}" for name in flushed]
     added: list[str] = []
     for name, some in after.sets.items():
         old = before.sets.get(name)
         if old is None or name in redeclared:
-            added.extend(_declare_set(name, some))
-            added.extend(_add_elements(name, some, some.elements, (counters or {}).get(name, {})))
+            added.extend(_declare_set(table, name, some))
+            added.extend(_add_elements(table, name, some, some.elements, (counters or {}).get(name, {})))
         elif old.elements is not some.elements:
             known = old.elements
             fresh = {key: value for key, value in some.elements.items() if known.get(key) != value}
             removed = [key for key in fresh if key in known] + sorted(known.keys() - some.elements.keys())
             if removed:
-                lines.append(f"delete element {TABLE} {name} {{ {', '.join(removed)} }}")
-            added.extend(_add_elements(name, some, fresh, {}))
+                lines.append(f"delete element {table} {name} {{ {', '.join(removed)} }}")
+            added.extend(_add_elements(table, name, some, fresh, {}))
     # maps before chains: a verdict map refers to the chains it jumps to
     lines.extend(
-        f"delete {'map' if before.sets[name].is_map else 'set'} {TABLE} {name}"
+        f"delete {'map' if before.sets[name].is_map else 'set'} {table} {name}"
         for name in before.sets
         if name in redeclared
     )
-    lines.extend(f"delete chain {TABLE} {name}" for name in before.chains if name in gone_chains)
-    lines.extend(_declare_chain(name, after.chains[name]) for name in new_chains)
+    lines.extend(f"delete chain {table} {name}" for name in before.chains if name in gone_chains)
+    lines.extend(_declare_chain(table, name, after.chains[name]) for name in new_chains)
     lines.extend(added)
     lines.extend(_add_rules(after, refilled))
     return "\n".join(lines) + "\n" if lines else ""
@@ -97,17 +99,17 @@ def _declaration(some: Set) -> tuple[str, bool, bool]:
     return (some.spec, some.is_map, some.counted)
 
 
-def _declare_chain(name: str, header: str) -> str:
-    return f"add chain {TABLE} {name} {{ {header} }}" if header else f"add chain {TABLE} {name}"
+def _declare_chain(table: str, name: str, header: str) -> str:
+    return f"add chain {table} {name} {{ {header} }}" if header else f"add chain {table} {name}"
 
 
-def _declare_set(name: str, some: Set) -> Iterable[str]:
+def _declare_set(table: str, name: str, some: Set) -> Iterable[str]:
     counter = " counter;" if some.counted else ""
-    yield f"add {'map' if some.is_map else 'set'} {TABLE} {name} {{ {some.spec}{counter} }}"
+    yield f"add {'map' if some.is_map else 'set'} {table} {name} {{ {some.spec}{counter} }}"
 
 
 def _add_elements(
-    name: str, some: Set, elements: Mapping[str, str], counters: Mapping[str, tuple[int, int]]
+    table: str, name: str, some: Set, elements: Mapping[str, str], counters: Mapping[str, tuple[int, int]]
 ) -> Iterable[str]:
     if not elements:
         return
@@ -117,7 +119,7 @@ def _add_elements(
         texts = [f"{key} : {value}" for key, value in elements.items()]
     else:
         texts = list(elements)
-    yield f"add element {TABLE} {name} {{ {', '.join(texts)} }}"
+    yield f"add element {table} {name} {{ {', '.join(texts)} }}"
 
 
 def _counter(start: tuple[int, int] | None) -> str:
@@ -131,4 +133,4 @@ def _value(value: str) -> str:
 def _add_rules(ruleset: Ruleset, chains: Iterable[str]) -> Iterable[str]:
     for chain in chains:
         for _, rule in ruleset.rules.get(chain, ()):
-            yield f"add rule {TABLE} {chain} {rule}"
+            yield f"add rule {ruleset.table} {chain} {rule}"

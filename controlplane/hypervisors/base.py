@@ -39,12 +39,17 @@ class Segment:
 
 @dataclass(frozen=True)
 class Nic:
-    """One NIC of an instance, in the order the instance sees them (eth0, eth1, ...)."""
+    """One NIC of an instance, in the order the instance sees them (eth0, eth1, ...).
+
+    A guest's lets out its own MAC and IPv4 ``addresses`` alone, unless it is ``trusted``: a test's host of the outside.
+    """
 
     mac: str
     segment: str
     #: Mbit/s in each direction, enforced on the host's side; 0 for no limit
     rate_mbit: int = 0
+    addresses: tuple[str, ...] = ()
+    trusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,12 +140,15 @@ class Hypervisor(Protocol):
         """Stop it and remove everything that it had."""
 
     def attach_nic(self, instance_id: str, nic: Nic) -> None:
-        """Give the instance the NIC. One that it has in another form is unplugged for it, see ``set_rate``."""
+        """Give the instance the NIC. One that it has in another form is unplugged for it, see ``set_...``."""
 
     def detach_nic(self, instance_id: str, mac: str) -> None: ...
 
     def set_rate(self, instance_id: str, mac: str, rate_mbit: int) -> None:
         """Change the rate of a NIC that the instance has, without disturbing its connections."""
+
+    def set_addresses(self, instance_id: str, mac: str, addresses: Sequence[str]) -> None:
+        """Change what addresses a guest's NIC lets out, at once when it runs."""
 
     def instances(self) -> list[Instance]: ...
 

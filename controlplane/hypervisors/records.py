@@ -75,7 +75,8 @@ def encode(record: Record) -> str:
 def decode(text: str) -> Record:
     """Raises ValueError (also KeyError, TypeError) for what is no record."""
     raw: dict[str, Any] = json.loads(text)
-    return Record(**{**raw, "nics": tuple(Nic(**nic) for nic in raw["nics"])})
+    nics = tuple(Nic(**{**nic, "addresses": tuple(nic.get("addresses", ()))}) for nic in raw["nics"])
+    return Record(**{**raw, "nics": nics})
 
 
 class Records:

@@ -236,7 +236,8 @@ def _unplug(flow: Flow, vm_id: str, nic_id: str) -> None:
 
 def _port(flow: Flow, session: Session, nic: Nic) -> Port:
     rate = rates.of_nic(session, flow.core.configuration, nic)
-    return Port(mac=nic.mac, segment=routers.guest_segment(nic.network_id), rate_mbit=rate)
+    segment = routers.guest_segment(nic.network_id)
+    return Port(mac=nic.mac, segment=segment, rate_mbit=rate, addresses=(nic.address,))
 
 
 def _existing(session: Session, vm_id: str) -> Vm:

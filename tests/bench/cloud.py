@@ -98,7 +98,7 @@ def plain_router(lab: Lab, guest_segment: str, public_segment: str, inside: str,
     """A machine between the two segments that forwards packets and does nothing else: no NAT, no rules."""
     machine = lab.guest(guest_segment, address=inside)
     mac = lab.mac()
-    lab.hypervisor.attach_nic(machine.id, Nic(mac, public_segment))
+    lab.hypervisor.attach_nic(machine.id, Nic(mac, public_segment, trusted=True))
     machine.configure([outside], interface="eth1")
     machine.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
     return machine

@@ -124,10 +124,15 @@ class Lab:
         template: str = "bare",
         address: str | None = None,
         gateway: str | None = None,
+        allowed: Sequence[str] | None = None,
     ) -> Machine:
-        """A tenant's machine with one NIC. ``address`` (with prefix length) sets it up by hand, else see ``dhcp()``."""
+        """A tenant's machine with one NIC. ``address`` (with prefix length) sets it up by hand, else see ``dhcp()``.
+
+        Its port lets out the addresses ``allowed`` alone; without, the port is not filtered, so that a router sees
+        whatever the guest sends.
+        """
         name = f"g-{self.number()}"
-        nic = Nic((mac or self.mac()).lower(), segment)
+        nic = Nic((mac or self.mac()).lower(), segment, addresses=tuple(allowed or ()), trusted=allowed is None)
         machine = Machine(self, name, nic.mac)
         self.hypervisor.start_guest(GuestSpec(name, hostname or name, (nic,), template))
         self.machines[name] = machine

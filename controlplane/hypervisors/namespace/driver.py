@@ -40,6 +40,9 @@ from controlplane.hypervisors.namespace.fabric import Fabric
 from controlplane.hypervisors.namespace.launch import Launch
 from controlplane.hypervisors.namespace.mounts import Mount, in_user_namespace
 from controlplane.hypervisors.namespace.processes import PROCESS, Process, recorded, terminate
+from controlplane.hypervisors.portfilter.model import Port as FilterPort
+from controlplane.hypervisors.portfilter.model import port_of
+from controlplane.hypervisors.portfilter.portfilter import PortFilter
 from controlplane.hypervisors.records import Record, Records
 
 log = logging.getLogger(__name__)
@@ -68,6 +71,7 @@ class NamespaceHypervisor:
         self._guest_paths = tuple(layout.uncovered(list(guest_paths)))
         self._records = Records(self.directory / "instances")
         self._fabric = Fabric(self.directory / "fabric")
+        self._filter = PortFilter(self._fabric.call)
         self._cgroups = Cgroups(self.directory)
         self._python = layout.this_python()
         self._one_user = in_user_namespace() and not _many_users()
@@ -131,8 +135,7 @@ class NamespaceHypervisor:
         _lock(path, LAUNCH_PATIENCE, problem).close()
 
     def _adopt(self) -> None:
-        expected: set[str] = set()
-        shaped: list[tuple[str, Nic]] = []
+        alive: dict[str, tuple[Record, int]] = {}
         for instance_id in list(self._records.ids()):
             record = self._readable(instance_id)
             if record is None:
@@ -141,14 +144,18 @@ class NamespaceHypervisor:
             if process is None or not process.alive():
                 continue
             log.info("adopting %s %s (process %d)", record.kind, instance_id, process.pid)
-            # attaching or detaching may have been cut off half-way: the record says what must be
+            alive[instance_id] = (record, process.pid)
+        ports: dict[str, FilterPort] = {}
+        for record, _ in alive.values():
+            ports.update({port_name(record.id, nic.mac): _filter_port(record, nic) for nic in record.nics})
+        self._filter.open(ports)
+        # attaching or detaching may have been cut off half-way: the record says what must be
+        for record, process_id in alive.values():
             for number, nic in enumerate(record.nics):
-                self._fabric.plug(instance_id, nic, process.pid, f"eth{number}")
-            expected |= {port_name(instance_id, nic.mac) for nic in record.nics}
-            shaped += [(instance_id, nic) for nic in record.nics]
-        self._fabric.set_rates(shaped)
+                self._fabric.plug(record.id, nic, process_id, f"eth{number}")
+        self._fabric.set_rates([(record.id, nic) for record, _ in alive.values() for nic in record.nics])
         for port in self._fabric.ports():
-            if port not in expected:
+            if port not in ports:
                 self._fabric.delete_port(port)
         known = set(self._records.ids())
         for instance_id in self._cgroups.ids():
@@ -242,7 +249,7 @@ class NamespaceHypervisor:
                 first = launcher.stdout.readline()
                 if first.strip().isdigit():
                     for number, nic in enumerate(record.nics):
-                        self._fabric.plug(record.id, nic, int(first), f"eth{number}")
+                        self._plug(record, nic, int(first), f"eth{number}")
                     launcher.stdin.write("go\n")
                     launcher.stdin.close()
                     first = ""
@@ -278,7 +285,7 @@ class NamespaceHypervisor:
         """Remove what a run of the instance had: ports in the fabric (by record), control group, process file."""
         record = self._readable(instance_id)
         for nic in record.nics if record else ():
-            self._fabric.unplug(instance_id, nic.mac)
+            self._unplug(instance_id, nic.mac)
         self._cgroups.remove(instance_id)
         (self._records.folder(instance_id) / PROCESS).unlink(missing_ok=True)
 
@@ -290,12 +297,12 @@ class NamespaceHypervisor:
             old = next((old for old in record.nics if old.mac == nic.mac), None)
             if old != nic:
                 if old is not None:
-                    self._fabric.unplug(instance_id, nic.mac)
+                    self._unplug(instance_id, nic.mac)
                 record = record.attached(nic)
                 self._records.save(record)
             process = self._process(instance_id)
             if process and process.alive():
-                self._fabric.plug(instance_id, nic, process.pid, f"eth{record.nics.index(nic)}")
+                self._plug(record, nic, process.pid, f"eth{record.nics.index(nic)}")
 
     def set_rate(self, instance_id: str, mac: str, rate_mbit: int) -> None:
         with self._turn(instance_id):
@@ -306,11 +313,30 @@ class NamespaceHypervisor:
                     self._records.save(record.changed(changed))
                     self._fabric.set_rate(instance_id, changed)
 
+    def set_addresses(self, instance_id: str, mac: str, addresses: Sequence[str]) -> None:
+        with self._turn(instance_id):
+            record = self._require(instance_id)
+            for nic in record.nics:
+                if nic.mac == mac and nic.addresses != tuple(addresses):
+                    changed = replace(nic, addresses=tuple(addresses))
+                    self._records.save(record.changed(changed))
+                    if self.power(instance_id) == "running":
+                        self._filter.set(port_name(instance_id, mac), _filter_port(record, changed))
+
     def detach_nic(self, instance_id: str, mac: str) -> None:
         with self._turn(instance_id):
             record = self._require(instance_id)
-            self._fabric.unplug(instance_id, mac)
+            self._unplug(instance_id, mac)
             self._records.save(record.detached(mac))
+
+    def _plug(self, record: Record, nic: Nic, process_id: int, name: str) -> None:
+        # the filter first: nothing passes a port that it does not know
+        self._filter.set(port_name(record.id, nic.mac), _filter_port(record, nic))
+        self._fabric.plug(record.id, nic, process_id, name)
+
+    def _unplug(self, instance_id: str, mac: str) -> None:
+        self._fabric.unplug(instance_id, mac)
+        self._filter.remove(port_name(instance_id, mac))
 
     # --- looking --------------------------------------------------------------------------------------------------
 
@@ -413,6 +439,10 @@ class NamespaceHypervisor:
             # writers append, so after this they go on at the new end
             if path.stat().st_size > CONSOLE_LOG_LIMIT:
                 os.truncate(path, 0)
+
+
+def _filter_port(record: Record, nic: Nic) -> FilterPort:
+    return port_of(nic, appliance=record.kind == "appliance")
 
 
 def _lock(path: Path, patience: float, problem: str) -> IO[bytes]:

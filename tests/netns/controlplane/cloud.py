@@ -205,7 +205,8 @@ class Cloud:
         owner.open()
         try:
             owner.ensure_segment(Segment(segment))
-            owner.start_guest(GuestSpec(INTERNET, INTERNET, (Nic("02:00:5e:00:53:01", segment),), "bare"))
+            nic = Nic("02:00:5e:00:53:01", segment, trusted=True)
+            owner.start_guest(GuestSpec(INTERNET, INTERNET, (nic,), "bare"))
         finally:
             owner.close()
         for address in (f"{public['gateway']}/24", f"{WEB}/32"):

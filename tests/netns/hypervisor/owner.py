@@ -21,7 +21,7 @@ def main(directory: Path, guests: int) -> None:
     hypervisor.ensure_segment(Segment("guest-1"))
     for number in range(1, guests + 1):
         name = f"g-{number}"
-        nic = Nic(f"02:00:00:00:00:{number:02x}", "guest-1")
+        nic = Nic(f"02:00:00:00:00:{number:02x}", "guest-1", addresses=(f"10.1.1.{number}",))
         hypervisor.start_guest(GuestSpec(name, name, (nic,), "bare"))
         run(hypervisor.command(name, ["ip", "address", "add", f"10.1.1.{number}/24", "dev", "eth0"]))
         run(hypervisor.command(name, ["ip", "link", "set", "eth0", "up"]))

@@ -85,7 +85,7 @@ def test_the_key_opens_the_ssh_server(guest: Machine, router: Machine) -> None:
 
 def test_a_nic_that_is_plugged_later_gets_its_address_too(guest: Machine, lab: Lab, network: str) -> None:
     before = guest.read("/etc/resolv.conf")
-    lab.hypervisor.attach_nic(guest.id, Nic("02:bb:00:00:00:02", network))
+    lab.hypervisor.attach_nic(guest.id, Nic("02:bb:00:00:00:02", network, trusted=True))
     wait_for(
         lambda: "10.1.1.6" in guest.run(["ip", "-brief", "address", "show", "eth1"]).stdout, 10, "the second address"
     )

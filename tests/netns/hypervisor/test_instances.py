@@ -20,7 +20,10 @@ from tests.wait import wait_for
 
 
 def guest(number: int, *segments: str) -> GuestSpec:
-    nics = tuple(Nic(f"02:00:00:00:{number:02x}:{index:02x}", name) for index, name in enumerate(segments))
+    addresses = (f"10.9.0.{number}",)
+    nics = tuple(
+        Nic(f"02:00:00:00:{number:02x}:{index:02x}", name, addresses=addresses) for index, name in enumerate(segments)
+    )
     return GuestSpec(f"g-{number}", f"vm{number}", nics, "bare", memory_mb=128)
 
 
@@ -182,7 +185,7 @@ def test_nics_come_and_go_while_a_guest_runs(hypervisor: NamespaceHypervisor) ->
     with pytest.raises(HypervisorError, match="in use by g-1"):
         hypervisor.remove_segment("guest-1")
 
-    hypervisor.attach_nic("g-1", Nic("02:00:00:00:0a:0a", "guest-2"))
+    hypervisor.attach_nic("g-1", Nic("02:00:00:00:0a:0a", "guest-2", addresses=("10.9.0.1",)))
     output(hypervisor, "g-1", "ip", "address", "add", "10.9.0.1/24", "dev", "eth1")
     output(hypervisor, "g-1", "ip", "link", "set", "eth1", "up")
     assert "02:00:00:00:0a:0a" in output(hypervisor, "g-1", "cat", "/sys/class/net/eth1/address")

@@ -59,7 +59,8 @@ def inits(directory: Path) -> set[str]:
 
 
 def guest(number: int) -> GuestSpec:
-    return GuestSpec(f"g-{number}", f"g-{number}", (Nic(f"02:00:00:00:00:{number:02x}", "guest-1"),), "bare")
+    nic = Nic(f"02:00:00:00:00:{number:02x}", "guest-1", addresses=(f"10.1.1.{number}",))
+    return GuestSpec(f"g-{number}", f"g-{number}", (nic,), "bare")
 
 
 def test_a_killed_control_plane_is_not_missed_and_its_successor_adopts(directory: Path) -> None:

@@ -151,6 +151,8 @@ class FakeHypervisor:
     stopped: dict[str, ApplianceSpec | GuestSpec] = field(default_factory=dict)
     segments: set[str] = field(default_factory=set)
     attached: list[tuple[str, Nic]] = field(default_factory=list)
+    #: MAC -> what ``set_addresses`` was told last
+    addresses: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: MAC -> what ``set_rate`` was told last
     rates: dict[str, int] = field(default_factory=dict)
     fail: Callable[[str], None] = lambda instance_id: None
@@ -199,6 +201,9 @@ class FakeHypervisor:
     def set_rate(self, instance_id: str, mac: str, rate_mbit: int) -> None:
         assert instance_id in self.running
         self.rates[mac] = rate_mbit
+
+    def set_addresses(self, instance_id: str, mac: str, addresses: Sequence[str]) -> None:
+        self.addresses[mac] = tuple(addresses)
 
     def instances(self) -> list[Instance]:
         return [Instance(id, "guest", self.power(id)) for id in [*self.running, *self.stopped]]

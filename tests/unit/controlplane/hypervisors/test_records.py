@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from controlplane.hypervisors.records import RECORD, Record, Records, decode, en
 NIC = Nic("02:00:00:00:00:01", "guest-1")
 RECORD_1 = Record("g-1", "guest", "vm1", (NIC,), 1, 256, "bare")
 
-nics = st.builds(Nic, mac=st.text(), segment=st.text())
+nics = st.builds(Nic, mac=st.text(), segment=st.text(), addresses=st.lists(st.text()).map(tuple))
 records = st.builds(
     Record,
     id=st.text(),
@@ -82,3 +83,14 @@ def test_atomic_writes_leave_one_private_file(tmp_path: Path) -> None:
     assert path.read_text() == "two"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [item.name for item in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_nic_s_addresses_survive() -> None:
+    record = RECORD_1.changed(Nic(NIC.mac, NIC.segment, addresses=("10.1.1.5",)))
+    assert decode(encode(record)) == record
+
+
+def test_a_record_from_before_nics_had_addresses_is_read() -> None:
+    raw = json.loads(encode(RECORD_1))
+    raw["nics"] = [{"mac": NIC.mac, "segment": NIC.segment}]
+    assert decode(json.dumps(raw)) == RECORD_1

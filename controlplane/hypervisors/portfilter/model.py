@@ -1,0 +1,26 @@
+"""What a host's filter is to enforce, as data: each instance's end on a bridge and what may pass it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controlplane.hypervisors.base import Nic
+
+
+@dataclass(frozen=True)
+class Port:
+    """What may pass one port. A trusted one (of an appliance) is not filtered.
+
+    From a guest's come its ``mac`` and ``addresses`` (IPv4) alone.
+    """
+
+    mac: str
+    addresses: tuple[str, ...] = ()
+    trusted: bool = False
+
+
+def port_of(nic: Nic, *, appliance: bool) -> Port:
+    """The port that a NIC asks for. Addresses count for a guest's only: appliances send for others."""
+    if appliance or nic.trusted:
+        return Port(nic.mac.lower(), trusted=True)
+    return Port(nic.mac.lower(), nic.addresses)
