@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PAGE := consoleproxy/services/console/page
 PYTEST_ARGS ?=
 
 .PHONY: help setup packages demo test unit netns bench check schema migration lock clean
@@ -10,7 +11,7 @@ PYTEST_ARGS ?=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: packages $(VENV)/.installed ## install what everything below needs
+setup: packages $(VENV)/.installed $(PAGE)/node_modules/.package-lock.json ## install what everything below needs
 
 # apt runs only when a package is missing, so a second run is instant and works offline
 packages:
@@ -25,6 +26,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# noVNC, by npm as it is; Node.js is needed for this step only. A machine may have npm that is not Debian's.
+$(PAGE)/node_modules/.package-lock.json: $(PAGE)/package-lock.json
+	@command -v npm >/dev/null || DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends npm >/dev/null
+	npm ci --prefix $(PAGE) --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 demo: setup ## two tenants' networks served end to end, each service used by a real client
@@ -58,4 +66,4 @@ lock: ## pin every dependency with hashes (needs uv)
 	    --group dev pyproject.toml --output-file requirements.lock
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PAGE)/node_modules .mypy_cache .ruff_cache .pytest_cache

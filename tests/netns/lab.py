@@ -15,20 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from appliance.engine.catalogue import document_type
 from appliance.run import run
-from appliance.schema.envelope import ControlInterface, Identity
+from appliance.schema.envelope import ControlInterface, Identity, Role
 from appliance.schema.status import Health, Status
+from appliance.schema.types import Frozen
 from controlplane.convergence.push import Agent, AgentClient
 from controlplane.hypervisors.base import ApplianceSpec, GuestSpec, HypervisorError, Nic, Segment
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
 from controlplane.pki import Authority
-from router.document import RouterDocument, RouterState
 from tests.wait import wait_for
 from tests.webserver import CLIENTS, web_server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-State = RouterState | Mapping[str, Any]
+State = Frozen | Mapping[str, Any]
 
 
 class Lab:
@@ -74,14 +75,20 @@ class Lab:
     # --- what the lab is made of ------------------------------------------------------------------------------
 
     def router(
-        self, state: State, *, segments: Mapping[str, str] | None = None, push: bool = True, memory_mb: int = 256
+        self,
+        state: State,
+        *,
+        role: Role = "router",
+        segments: Mapping[str, str] | None = None,
+        push: bool = True,
+        memory_mb: int = 256,
     ) -> Router:
-        """Boot a router with the NICs of ``state`` and push it.
+        """Boot a router, or an appliance of another ``role``, with the NICs of ``state`` and push it.
 
         ``segments``: interface name -> segment. An interface that is not in it is on ``control``, or else on
         ``<role>-<network>`` of the document.
         """
-        wanted = validated(state)
+        wanted = validated(state, role)
         nics = []
         for interface in wanted.interfaces.interfaces:
             default = "control" if interface.role == "control" else f"{interface.role}-{interface.network}".rstrip("-")
@@ -90,11 +97,11 @@ class Lab:
                 self.hypervisor.ensure_segment(Segment(segment))
             nics.append(Nic(interface.mac, segment))
         control = wanted.interfaces.of_role("control")[0]
-        router = Router(self, f"r-{self.number()}", str(control.addresses[0].ip))
-        credentials = self.authority.issue(router.id, "router")
+        router = Router(self, f"r-{self.number()}", str(control.addresses[0].ip), role)
+        credentials = self.authority.issue(router.id, role)
         identity = Identity(
             id=router.id,
-            role="router",
+            role=role,
             control=ControlInterface(mac=control.mac, name=control.name, address=str(control.addresses[0])),
         )
         router.spec = ApplianceSpec(
@@ -153,8 +160,11 @@ class Lab:
         return {f"{router.id} {name}": text for router in self.routers.values() for name, text in router.logs().items()}
 
 
-def validated(state: State) -> RouterState:
-    return state if isinstance(state, RouterState) else RouterState.model_validate(state)
+def validated(state: State, role: Role = "router") -> Any:
+    """The state as its role's model."""
+    if not isinstance(state, Mapping):
+        return state
+    return document_type(role).model_fields["state"].annotation.model_validate(state)  # type: ignore[union-attr]
 
 
 @dataclass
@@ -206,9 +216,10 @@ class Instance:
 
 @dataclass
 class Router(Instance):
-    """A router and the control plane's view of it."""
+    """A router, or an appliance of another role, and the control plane's view of it."""
 
     address: str
+    role: Role = "router"
     spec: ApplianceSpec = field(init=False)
     agent: AgentClient = field(init=False)
     generation: int = 0
@@ -230,7 +241,9 @@ class Router(Instance):
     def document(self, state: State) -> bytes:
         """The next generation's document as it travels."""
         self.generation += 1
-        document = RouterDocument(kind="router", id=self.id, generation=self.generation, state=validated(state))
+        document = document_type(self.role)(
+            kind=self.role, id=self.id, generation=self.generation, state=validated(state, self.role)
+        )
         return document.model_dump_json(exclude_none=True).encode()
 
     def push(self, state: State, *, wait: float = 20) -> Status:

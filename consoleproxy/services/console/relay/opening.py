@@ -1,0 +1,74 @@
+"""From a browser that was let in to its screen: reach the VNC server, be let in there, greet the browser, join both."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from asyncio import timeout
+
+from consoleproxy.rfb.client import ClientMessages
+from consoleproxy.rfb.errors import RfbError
+from consoleproxy.rfb.security import enter
+from consoleproxy.services.console.model import Playback, Session, VncTarget
+from consoleproxy.services.console.relay import frames
+from consoleproxy.services.console.relay.config import Config
+from consoleproxy.services.console.relay.link import HIGH_WATER, LOW_WATER, NO_SCREEN, Link, ServerSide
+from consoleproxy.services.console.relay.recordings import Recordings
+from consoleproxy.services.console.relay.streams import Stream
+
+log = logging.getLogger(__name__)
+
+#: seconds to reach a VNC server and be let in, and for the browser's part
+SERVER_PATIENCE, BROWSER_PATIENCE = 15.0, 15.0
+#: what the browser is told, whatever went wrong
+NO_ANSWER = "The machine's screen cannot be reached now."
+
+
+def messages_for(session: Session) -> ClientMessages:
+    """The filter of what this session's browser says."""
+    policy = session.policy
+    playback = isinstance(session.target, Playback)
+    return ClientMessages(view_only=policy.view_only or playback, clipboard=policy.clipboard)
+
+
+async def open_screen(link: Link, session: Session, recordings: Recordings, config: Config) -> None:
+    """Join ``link`` to the session's screen. Failures close the link; nothing is raised."""
+    stream: Stream | None = None
+    try:
+        target = session.target
+        if isinstance(target, Playback):
+            await recordings.play(link, target.recording)
+            return
+        async with timeout(SERVER_PATIENCE):
+            stream = await _reach(target)
+            await enter(stream, target)
+        link.greet()
+        assert link.greeted is not None
+        async with timeout(BROWSER_PATIENCE):
+            await link.greeted
+        watcher = recordings.begin(session, config) if session.policy.record else None
+        side = ServerSide(link, watcher=watcher)
+        side.transport, rest = stream.hand_over(side)
+        side.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        stream = None
+        link.attach(side, bytes([session.policy.sharing == "shared"]), rest)
+    except asyncio.CancelledError:
+        link.close(frames.GOING_AWAY, "closed")
+    except (RfbError, OSError, EOFError, TimeoutError) as error:
+        what = str(error) or type(error).__name__
+        log.warning("session %s: no screen of %s: %s", session.id, session.vm, what)
+        link.refuse(NO_ANSWER, NO_SCREEN, "the machine's screen cannot be reached")
+    except Exception:
+        log.exception("session %s", session.id)
+        link.close(frames.INTERNAL, "internal error")
+    finally:
+        if stream is not None:
+            stream.close()
+
+
+async def _reach(target: VncTarget) -> Stream:
+    _, stream = await asyncio.get_running_loop().create_connection(Stream, str(target.host), target.port)
+    if (connection := stream.transport.get_extra_info("socket")) is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return stream

@@ -1,0 +1,118 @@
+"""The console relay: told of every change without a restart, asked what it serves and what became of sessions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from appliance.engine.service import BaseService, Change, Host, Rendered
+from appliance.errors import ApplyError, CheckFailedError, ProbeError
+from appliance.settings import Settings
+from consoleproxy.document import ConsoleProxyState
+from consoleproxy.services.console.render import UNIT, certificate_file, config_file, render, socket_file
+
+#: seconds the relay has to take a configuration up
+PATIENCE = 8.0
+
+
+def ask(path: Path) -> dict[str, Any]:
+    """The relay's status (relay/status.py). Raises OSError and ValueError."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(2)
+        asking.connect(str(path))
+        text = b""
+        while part := asking.recv(65536):
+            text += part
+    status: dict[str, Any] = json.loads(text)
+    return status
+
+
+def _digest(settings: Settings) -> str:
+    return hashlib.sha256(config_file(settings).read_bytes()).hexdigest()
+
+
+def _trouble(host: Host) -> str:
+    """Why the relay does not serve what it was told to; "" when it does."""
+    try:
+        status = ask(socket_file(host.settings))
+        wanted = _digest(host.settings)
+    except (OSError, ValueError) as error:
+        return f"the relay does not answer: {error}; {host.supervisor.log_tail(UNIT, 3)}"
+    if status["error"]:
+        return str(status["error"])
+    return "" if status["digest"] == wanted else "the relay serves an older configuration"
+
+
+class ConsoleService(BaseService):
+    name = "console"
+    after = ("interfaces",)
+    inputs = ("console", "interfaces")
+
+    def render(self, state: ConsoleProxyState, settings: Settings) -> Rendered:
+        return render(state, settings)
+
+    def check(self, rendered: Rendered, staged: Mapping[Path, Path], host: Host) -> None:
+        copy = staged.get(certificate_file(host.settings))
+        if copy is None:
+            return
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(copy)
+        except (ssl.SSLError, OSError) as error:
+            raise CheckFailedError(
+                f"the certificate cannot be used with its key: {error}; give a PEM certificate and the PKCS#8 key that "
+                "it was made for"
+            ) from error
+
+    def apply(self, change: Change, host: Host) -> None:
+        state: ConsoleProxyState | None = change.after
+        if state is None or not render(state, host.settings).units:
+            return
+        if UNIT not in change.started:
+            host.supervisor.signal(UNIT, signal.SIGHUP)
+        deadline = time.monotonic() + PATIENCE
+        while trouble := _trouble(host):
+            if host.supervisor.pid(UNIT) is None or time.monotonic() > deadline:
+                raise ApplyError(trouble)
+            time.sleep(0.005)
+
+    def probe(self, state: ConsoleProxyState, host: Host) -> None:
+        if render(state, host.settings).units and (trouble := _trouble(host)):
+            raise ProbeError(trouble)
+
+    def metrics(self, state: ConsoleProxyState, host: Host) -> str:
+        try:
+            status = ask(socket_file(host.settings))
+        except (OSError, ValueError):
+            return ""  # the probe tells that the relay is down
+        lines = []
+        for name, kind, text in (
+            ("sessions", "gauge", "Sessions with a connection"),
+            ("sent_bytes_total", "counter", "Octets of screens sent to browsers"),
+            ("received_bytes_total", "counter", "Octets received from browsers"),
+            ("refused_total", "counter", "Connections that were refused"),
+        ):
+            metric = f"gatehouse_console_{name}"
+            lines += [f"# HELP {metric} {text}", f"# TYPE {metric} {kind}"]
+            lines += [f"{metric} {status['totals'][name.removesuffix('_bytes_total').removesuffix('_total')]}"]
+        return "\n".join(lines) + "\n"
+
+    def report(self, host: Host) -> Any:
+        """What the control plane makes events and its picture of the load of (relay/status.py); None without a relay.
+
+        ``{"sessions": n, "session_max": n, "open": [...], "recordings": [...], "records": [...]}``
+        """
+        try:
+            status = ask(socket_file(host.settings))
+        except (OSError, ValueError):
+            return None
+        return {name: status[name] for name in ("sessions", "session_max", "open", "recordings", "records")}
+
+
+SERVICE = ConsoleService()
