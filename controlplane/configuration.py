@@ -98,6 +98,13 @@ SETTINGS: tuple[Setting, ...] = (
         minimum=0,
     ),
     Setting(
+        "allow.subdomain.network.access",
+        "Advanced",
+        "true",
+        "Boolean",
+        "Shared networks of a domain are for the domains below it too, unless subdomainaccess says otherwise",
+    ),
+    Setting(
         "vm.password.length",
         "Advanced",
         "12",

@@ -21,6 +21,7 @@ from router.services.metadata.model import Metadata
 from router.services.nat.model import Nat
 from router.services.password.model import Passwords
 from router.services.shaping.model import Shaping
+from router.services.sourceguard.model import SourceGuard
 
 
 class RouterState(Frozen):
@@ -36,6 +37,7 @@ class RouterState(Frozen):
     accounting: Accounting | None = None
     loadbalancer: LoadBalancer | None = None
     shaping: Shaping | None = None
+    sourceguard: SourceGuard | None = None
 
     @model_validator(mode="after")
     def _check(self) -> RouterState:
@@ -49,8 +51,9 @@ class RouterState(Frozen):
                 yield place, f"{name} is not a guest interface of this router"
         for index, network in enumerate(self.dhcp.networks if self.dhcp else ()):
             nic = guests.get(network.interface)
-            if nic and network.gateway not in [address.ip for address in nic.addresses]:
-                yield ("dhcp", "networks", index, "gateway"), f"{network.gateway} is not on {network.interface}"
+            if nic and network.router not in [address.ip for address in nic.addresses]:
+                field = "gateway" if network.server is None else "server"
+                yield ("dhcp", "networks", index, field), f"{network.router} is not on {network.interface}"
         public = {int(address) for address in self.interfaces.public_addresses()}
         for where, numbers in self._public_users():
             for index, number in enumerate(numbers):
@@ -100,6 +103,8 @@ class RouterState(Frozen):
         if self.loadbalancer:
             for i, rule in enumerate(self.loadbalancer.rules):
                 yield ("loadbalancer", "rules", i, "interface"), rule.interface
+        if self.sourceguard:
+            yield from ((("sourceguard", "interfaces", i), name) for i, name in enumerate(self.sourceguard.interfaces))
 
     def _public_users(self) -> Iterator[tuple[Place, list[int]]]:
         """Every list whose entries stand for a public address of this router: these addresses as numbers.

@@ -14,7 +14,7 @@ from controlplane.compute import vms
 from controlplane.convergence.desired import desire
 from controlplane.errors import ApiError
 from controlplane.network import addresses
-from controlplane.store.defaults import DEFAULT_NETWORK_OFFERING
+from controlplane.store.defaultofferings import DEFAULT_NETWORK_OFFERING
 from controlplane.store.models import (
     Account,
     Appliance,

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.errors import InUseError, ParameterError
-from controlplane.network import addressing, allocation, tags
+from controlplane.network import access, addressing, allocation, tags
 from controlplane.store.models import (
     Account,
     FirewallRule,
@@ -74,7 +74,7 @@ def create(session: Session, request: VmRequest) -> Vm:
     vm_id = new_id()
     name = addressing.check_hostname("name", request.name) if request.name else f"VM-{vm_id}"
     for wanted in request.nics:
-        _check_network(request.zone.id, request.account, wanted.network)
+        _check_network(session, request.zone.id, request.account, wanted.network)
         check_name_free(session, name, wanted.network)
     if len({wanted.network.id for wanted in request.nics}) < len(request.nics):
         raise ParameterError("networkids: a network is given twice")
@@ -110,18 +110,17 @@ def create(session: Session, request: VmRequest) -> Vm:
     return vm
 
 
-def _check_network(zone_id: str, account: Account, network: Network) -> None:
-    """ParameterError unless a VM of that account and zone can be on ``network``."""
+def _check_network(session: Session, zone_id: str, account: Account, network: Network) -> None:
+    """ParameterError or PermissionDeniedError unless a VM of that account and zone can be on ``network``."""
     if network.zone_id != zone_id:
         raise ParameterError(f"network {network.name} is in another zone than the VM")
-    if network.account_id != account.id:
-        raise ParameterError(f"network {network.name} does not belong to account {account.name} of the VM")
+    access.check(session, network, account)
     check_joinable(network)
 
 
 def check_new_network(session: Session, vm: Vm, network: Network) -> Network:
     """ParameterError unless a VM can be put on one more network; returns the network."""
-    _check_network(vm.zone_id, vm.account, network)
+    _check_network(session, vm.zone_id, vm.account, network)
     if any(nic.network_id == network.id for nic in vm.nics):
         raise ParameterError(f"VM {vm.name} is on network {network.name} already")
     check_name_free(session, vm.name, network, besides=vm.id)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from controlplane.errors import CapacityError, InUseError, ParameterError
-from controlplane.network import addressing
+from controlplane.network import addressing, guestranges
 from controlplane.store.models import Account, Network, Nic, PublicIp, VlanIpRange, Zone
 
 _MAC_TRIES = 100
@@ -33,12 +33,18 @@ def new_mac(session: Session) -> str:
 
 def guest_address_free(session: Session, network: Network, address: IPv4Address) -> None:
     """Raises ParameterError when no guest of the network may have the address, InUseError when one has it."""
-    first, last = addressing.host_bounds(network.cidr, None, None)
-    if not first <= int(address) <= last:
-        raise ParameterError(f"ipaddress: {address} is not a host address of network {network.name} ({network.cidr})")
-    if str(address) == network.gateway:
-        raise ParameterError(f"ipaddress: {address} is the gateway of network {network.name}")
-    if session.execute(select(Nic.id).where(Nic.network_id == network.id, Nic.address == str(address))).first():
+    if guestranges.is_shared(network):
+        if not any(first <= int(address) <= last for first, last in guestranges.spans(session, network)):
+            raise ParameterError(f"ipaddress: {address} is in no address range of network {network.name}")
+    else:
+        first, last = addressing.host_bounds(network.cidr, None, None)
+        if not first <= int(address) <= last:
+            raise ParameterError(
+                f"ipaddress: {address} is not a host address of network {network.name} ({network.cidr})"
+            )
+        if str(address) == network.gateway:
+            raise ParameterError(f"ipaddress: {address} is the gateway of network {network.name}")
+    if int(address) in guestranges.taken(session, network):
         raise InUseError(f"ipaddress: {address} is in use in network {network.name}")
 
 
@@ -61,7 +67,7 @@ def add_nic(
         guest_address_free(session, network, address)
     if mac is not None and session.execute(select(Nic.id).where(Nic.mac == mac)).first():
         raise InUseError(f"macaddress: {mac} is in use")
-    wanted: Iterator[str] = iter([str(address)]) if address is not None else _free_guest_addresses(session, network)
+    wanted: Iterator[str] = iter([str(address)]) if address is not None else free_guest_addresses(session, network)
     for candidate in wanted:
         nic = Nic(
             vm_id=vm_id,
@@ -75,16 +81,16 @@ def add_nic(
             return nic
     if address is not None:
         raise InUseError(f"ipaddress: {address} is in use in network {network.name}")
-    raise CapacityError(f"network {network.name} ({network.cidr}) has no free address; destroy and expunge a guest")
+    raise CapacityError(
+        f"network {network.name} ({network.cidr or 'no range'}) has no free address; destroy and expunge a guest"
+    )
 
 
-def _free_guest_addresses(session: Session, network: Network) -> Iterator[str]:
-    taken = {
-        int(IPv4Address(address))
-        for address in session.execute(select(Nic.address).where(Nic.network_id == network.id)).scalars()
-    }
-    taken.add(int(IPv4Address(network.gateway)))
-    return addressing.free_addresses(*addressing.host_bounds(network.cidr, network.start_ip, network.end_ip), taken)
+def free_guest_addresses(session: Session, network: Network) -> Iterator[str]:
+    """Addresses that a guest of the network can get, lowest first within each range."""
+    taken = guestranges.taken(session, network)
+    for first, last in guestranges.spans(session, network):
+        yield from addressing.free_addresses(first, last, taken)
 
 
 def ranges_for(session: Session, zone_id: str, account_id: str | None) -> list[VlanIpRange]:
@@ -92,7 +98,11 @@ def ranges_for(session: Session, zone_id: str, account_id: str | None) -> list[V
 
     ``account_id`` None: every range that is not dedicated.
     """
-    statement = select(VlanIpRange).where(VlanIpRange.zone_id == zone_id).order_by(VlanIpRange.created, VlanIpRange.id)
+    statement = (
+        select(VlanIpRange)
+        .where(VlanIpRange.zone_id == zone_id, VlanIpRange.network_id.is_(None))
+        .order_by(VlanIpRange.created, VlanIpRange.id)
+    )
     ranges = session.execute(statement).scalars().all()
     own = [row for row in ranges if account_id is not None and row.account_id == account_id]
     return own + [row for row in ranges if row.account_id is None]

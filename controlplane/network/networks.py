@@ -8,17 +8,20 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.errors import InUseError, ParameterError
-from controlplane.network import addressing, tags
+from controlplane.network import addressing, dnsdomains, tags
 from controlplane.store.models import (
     Account,
     FirewallRule,
     LoadBalancer,
     Network,
     NetworkOffering,
+    NetworkPermission,
     Nic,
     PhysicalNetwork,
     PortForwardingRule,
     PublicIp,
+    RouterAddress,
+    VlanIpRange,
     Vm,
     Zone,
     now,
@@ -57,10 +60,7 @@ def create(
     ``default_suffix`` is the setting ``guest.domain.suffix``. Networks may have the same CIDR. Raises ParameterError
     for what does not fit, among it an offering that is not enabled or not for isolated networks.
     """
-    if offering.state != "Enabled":
-        raise ParameterError(f"network offering {offering.name} is {offering.state.lower()}; enable it or use another")
-    if offering.guest_ip_type != "Isolated" or offering.for_vpc or offering.traffic_type != "Guest":
-        raise ParameterError(f"network offering {offering.name} is not for isolated guest networks")
+    need_usable(offering, "Isolated")
     if zone.network_type != "Advanced":
         raise ParameterError(f"zone {zone.name} has basic networking; guest networks need an advanced zone")
     cidr, gateway = addressing.guest_subnet(subnet.gateway, subnet.netmask, zone.guest_cidr)
@@ -73,12 +73,14 @@ def create(
         zone_id=zone.id,
         account_id=account.id,
         network_offering_id=offering.id,
-        physical_network_id=_physical_network(session, zone, physical_network).id,
+        physical_network_id=physical_network_of(session, zone, physical_network).id,
         cidr=str(cidr),
         gateway=str(gateway),
         start_ip=start,
         end_ip=end,
-        network_domain=network_domain or default_domain(account, zone, default_suffix),
+        own_domain=network_domain is not None,
+        network_domain=network_domain
+        or dnsdomains.inherited(session, account=account, domain=None, zone=zone, suffix=default_suffix),
         mtu=mtu,
     )
     session.add(network)
@@ -86,13 +88,16 @@ def create(
     return network
 
 
-def default_domain(account: Account, zone: Zone, suffix: str) -> str:
-    """The domain of a network that sets none: the account's, the zone's, or one of its own under ``suffix``."""
-    # accounts must not share a made-up domain, or their names would seem to be in one namespace
-    return account.network_domain or zone.domain or f"cs{account.id.split('-')[-1]}.{suffix}"
+def need_usable(offering: NetworkOffering, kind: str) -> None:
+    """ParameterError unless guest networks of this kind, Isolated or Shared, can be made of the offering."""
+    if offering.state != "Enabled":
+        raise ParameterError(f"network offering {offering.name} is {offering.state.lower()}; enable it or use another")
+    if offering.guest_ip_type != kind or offering.for_vpc or offering.traffic_type != "Guest":
+        raise ParameterError(f"network offering {offering.name} is not for {kind.lower()} guest networks")
 
 
-def _physical_network(session: Session, zone: Zone, wanted: PhysicalNetwork | None) -> PhysicalNetwork:
+def physical_network_of(session: Session, zone: Zone, wanted: PhysicalNetwork | None) -> PhysicalNetwork:
+    """The physical network of a new network: ``wanted``, or the zone's first enabled one. ParameterError."""
     if wanted is not None:
         if wanted.zone_id != zone.id:
             raise ParameterError(f"physicalnetworkid: {wanted.name} is not in zone {zone.name}")
@@ -109,7 +114,7 @@ def _physical_network(session: Session, zone: Zone, wanted: PhysicalNetwork | No
 
 
 def of_account(session: Session, account: Account, zone: Zone) -> list[Network]:
-    """An account's isolated networks in a zone, oldest first."""
+    """An account's own networks in a zone, oldest first."""
     statement = (
         select(Network)
         .where(Network.account_id == account.id, Network.zone_id == zone.id, Network.removed.is_(None))
@@ -184,7 +189,9 @@ def finish_delete(session: Session, network_id: str) -> None:
     for model in (FirewallRule, PortForwardingRule, LoadBalancer):
         tags.forget(session, model.__name__, select(model.id).where(model.network_id == network_id))
         session.execute(delete(model).where(model.network_id == network_id))
-    session.execute(delete(PublicIp).where(PublicIp.network_id == network_id))
+    # in this order: the router's addresses refer to the ranges
+    for owned in (PublicIp, NetworkPermission, RouterAddress, VlanIpRange):
+        session.execute(delete(owned).where(owned.network_id == network_id))
     network.state, network.removed = "Destroy", now()
     session.flush()
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 VIRTUAL_ROUTER = "VirtualRouter"
+#: the host of each guest
+SECURITY_GROUPS = "SecurityGroupProvider"
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,23 @@ SERVICES: dict[str, Service] = {
             ),
         ),
         Service("UserData"),
+        Service("SecurityGroup", providers=(SECURITY_GROUPS,)),
     )
 }
+
+#: guest type of a network -> services that it can have: on a shared one guests are addressed directly
+BY_GUEST_TYPE: dict[str, tuple[str, ...]] = {
+    "Isolated": tuple(name for name in SERVICES if name != "SecurityGroup"),
+    "Shared": ("Dhcp", "Dns", "UserData", "SecurityGroup"),
+}
+
+
+def entries(names: Collection[str]) -> dict[str, Any]:
+    """What ``NetworkOffering.services`` holds for services with their default providers and capabilities."""
+    return {
+        name: {"providers": list(SERVICES[name].providers), "capabilities": default_capabilities(name)}
+        for name in names
+    }
 
 
 def default_capabilities(service: str) -> dict[str, str]:

@@ -11,15 +11,14 @@ from sqlalchemy.orm import Session
 
 from controlplane.api.passwords import hash_password, new_api_key, new_password
 from controlplane.hypervisors.base import HostFacts
-from controlplane.network.supported import SERVICES, VIRTUAL_ROUTER, default_capabilities
 from controlplane.secrets import Secrets
+from controlplane.store.defaultofferings import ensure_network_offerings
 from controlplane.store.models import (
     Account,
     Cluster,
     DiskOffering,
     Domain,
     Host,
-    NetworkOffering,
     OsType,
     PhysicalNetwork,
     Pod,
@@ -38,8 +37,6 @@ ROOT_DOMAIN_ID = "00000000-0000-4000-8000-000000000001"
 
 #: Name and password of the first administrator, mode 0600 in the data directory.
 ADMIN_FILE = "admin.json"
-
-DEFAULT_NETWORK_OFFERING = "DefaultIsolatedNetworkOfferingWithSourceNatService"
 
 # RFC 5737 TEST-NET-3: it works inside the fabric and harms nobody; real ranges come with createVlanIpRange
 _PUBLIC_GATEWAY, _PUBLIC_NETMASK = "203.0.113.1", "255.255.255.0"
@@ -70,7 +67,7 @@ _TEMPLATE_OS = "Other Linux (64-bit)"
 
 
 def ensure_defaults(session: Session, secrets: Secrets, facts: HostFacts, data_dir: Path) -> None:
-    """Fill an empty database; on later starts only note what the host has now.
+    """Fill an empty database; on later starts note what the host has now, and add what came with a newer version.
 
     What an operator deleted or changed since stays so. The administrator's password goes to ``admin.json`` only.
     """
@@ -78,13 +75,20 @@ def ensure_defaults(session: Session, secrets: Secrets, facts: HostFacts, data_d
     if host is not None:
         host.cpus, host.memory_bytes, host.state = facts.cpus, facts.memory_bytes, "Up"
     _system_offerings(session)
-    if session.get(Domain, ROOT_DOMAIN_ID) is not None:
-        return
-    _accounts(session, secrets, data_dir)
-    zone = _zone(session, facts)
-    _offerings(session)
-    _templates(session, facts, zone)
-    session.flush()
+    if session.get(Domain, ROOT_DOMAIN_ID) is None:
+        _accounts(session, secrets, data_dir)
+        zone = _zone(session, facts)
+        _offerings(session)
+        _templates(session, facts, zone)
+        session.flush()
+    router = session.scalars(
+        select(ServiceOffering).where(
+            ServiceOffering.system_vm_type == "domainrouter",
+            ServiceOffering.is_default,
+            ServiceOffering.removed.is_(None),
+        )
+    ).first()
+    ensure_network_offerings(session, router)
 
 
 def _accounts(session: Session, secrets: Secrets, data_dir: Path) -> None:
@@ -184,7 +188,6 @@ def _system_offerings(session: Session) -> None:
 
 
 def _offerings(session: Session) -> None:
-    router = session.scalars(select(ServiceOffering).where(ServiceOffering.system_vm_type == "domainrouter")).one()
     session.add_all(
         [
             ServiceOffering(
@@ -199,35 +202,6 @@ def _offerings(session: Session) -> None:
             DiskOffering(name="Custom", display_text="Custom Disk", is_customized=True),
         ]
     )
-    session.flush()
-    services = {name: {"providers": [VIRTUAL_ROUTER], "capabilities": default_capabilities(name)} for name in SERVICES}
-    for name, text, persistent, egress in (
-        (DEFAULT_NETWORK_OFFERING, "Offering for isolated networks with source NAT", False, False),
-        (
-            f"{DEFAULT_NETWORK_OFFERING}EgressAllow",
-            "Offering for isolated networks with source NAT, outgoing traffic allowed unless a rule denies it",
-            False,
-            True,
-        ),
-        (
-            f"{DEFAULT_NETWORK_OFFERING}Persistent",
-            "Offering for isolated networks with source NAT that have their router without any guest",
-            True,
-            False,
-        ),
-    ):
-        session.add(
-            NetworkOffering(
-                name=name,
-                display_text=text,
-                availability="Required" if name == DEFAULT_NETWORK_OFFERING else "Optional",
-                is_default=True,
-                is_persistent=persistent,
-                egress_default_allow=egress,
-                service_offering_id=router.id,
-                services=services,
-            )
-        )
 
 
 def _templates(session: Session, facts: HostFacts, zone: Zone) -> None:

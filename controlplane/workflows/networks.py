@@ -13,7 +13,7 @@ from controlplane.convergence.desired import desire
 from controlplane.convergence.reconciler import WaitError
 from controlplane.core import Core
 from controlplane.errors import ApiError, ParameterError
-from controlplane.network import addresses
+from controlplane.network import addresses, services
 from controlplane.network import networks as rows
 from controlplane.store.models import Appliance, AsyncJob, Network
 from controlplane.workflows import appliances
@@ -49,6 +49,8 @@ def implement(flow: Flow, network_id: str, ids: list[str] | None = None) -> None
     ``ids`` are of entries that the caller brought in: when the router refuses one of them, it is the caller's error.
     """
     deadline, brought = time.monotonic() + appliances.PATIENCE, frozenset(ids or ())
+    if not _needs_router(flow, network_id):
+        return
     while True:
         router_id, generation = _ensure_router(flow, network_id, deadline, brought)
         try:
@@ -67,6 +69,17 @@ def implement(flow: Flow, network_id: str, ids: list[str] | None = None) -> None
             # someone replaced the router meanwhile
             continue
         return
+
+
+def _needs_router(flow: Flow, network_id: str) -> bool:
+    """A network without services of a router is in service at once."""
+    with flow.core.database.transaction() as session:
+        network = _living(session, network_id)
+        if services.needs_router(network):
+            return True
+        network.state, network.restart_required = "Implemented", False
+        rows.mark_idle(session, [network_id])
+    return False
 
 
 def _ensure_router(flow: Flow, network_id: str, deadline: float, ids: frozenset[str]) -> tuple[str, int]:

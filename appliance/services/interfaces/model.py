@@ -26,7 +26,8 @@ class Interface(Frozen):
     """One NIC, found by its MAC and given ``name``.
 
     ``addresses``: the first is the primary, further ones are secondary public addresses. A guest or tier
-    interface has its gateway address here. ``gateway`` is the next hop of a public or private-gateway interface.
+    interface has its gateway address here, or, on a shared network, the router's own address in each subnet.
+    ``gateway`` is the next hop of a public or private-gateway interface, or the gateway of a shared network.
     """
 
     name: InterfaceName
@@ -44,8 +45,8 @@ class Interface(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Interface:
-        if self.role == "guest" and self.gateway is not None:
-            refuse([(("gateway",), "a guest interface is the gateway and has none itself; leave it out")])
+        if self.gateway is not None and self.gateway in [address.ip for address in self.addresses]:
+            refuse([(("gateway",), "the gateway is an address of the interface itself; leave it out")])
         if self.gateway is not None and not any(self.gateway in net for net in self.subnets):
             refuse([(("gateway",), f"{self.gateway} is in none of the interface's subnets")])
         return self
@@ -70,7 +71,10 @@ class Redundancy(Frozen):
 
 
 class Interfaces(Frozen):
-    """All of an appliance's NICs. The first public interface with a gateway carries the default route."""
+    """All of an appliance's NICs. The first public interface with a gateway carries the default route.
+
+    Without one, as on a shared network, it is the first guest interface with a gateway.
+    """
 
     interfaces: tuple[Interface, ...]
     routes: tuple[Route, ...] = ()

@@ -92,6 +92,10 @@ def _routes(interfaces: Interfaces) -> frozenset[RouteEntry]:
             number = numbers[nic.name]
             table = PATH_TABLE + number if number else MAIN_TABLE
             routes.add(RouteEntry(table, _EVERYWHERE, nic.gateway, nic.name, nic.addresses[0].ip))
+    if not numbers:
+        outward = next((nic for nic in interfaces.of_role("guest") if nic.gateway is not None), None)
+        if outward is not None and outward.gateway is not None:
+            routes.add(RouteEntry(MAIN_TABLE, _EVERYWHERE, outward.gateway, outward.name, outward.addresses[0].ip))
     return frozenset(routes)
 
 

@@ -205,7 +205,9 @@ def _with_free(
 
 
 def _spans(call: Call, params: ListPublicIpAddresses) -> list[VlanIpRange]:
-    statement = select(VlanIpRange).order_by(VlanIpRange.created, VlanIpRange.id)
+    statement = (
+        select(VlanIpRange).where(VlanIpRange.network_id.is_(None)).order_by(VlanIpRange.created, VlanIpRange.id)
+    )
     for column, value in (
         (VlanIpRange.zone_id, params.zoneid),
         (VlanIpRange.id, params.vlanid),

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane import jobs
+from controlplane.api import sharing
 from controlplane.api.call import Call
 from controlplane.api.command import Async, Entry, Params, Response, command, param
 from controlplane.api.commands.networks import create as create_network
@@ -153,14 +154,14 @@ def _nics(call: Call, params: DeployVirtualMachine, owner: Account, zone: Zone) 
             raise ParameterError("iptonetworklist can't be given along with networkids or ipaddress")
         return [
             vms.NicRequest(
-                call.lookup(Network, entry.networkid, "networkid"),
+                sharing.find(call, entry.networkid, "networkid"),
                 addressing.parse_address("ip", entry.ip) if entry.ip else None,
                 parse_mac(entry.mac),
             )
             for entry in params.iptonetworklist
         ]
     if params.networkids:
-        asked = [call.lookup(Network, id, "networkids") for id in params.networkids]
+        asked = [sharing.find(call, id, "networkids") for id in params.networkids]
     else:
         asked = [_default_network(call, owner, zone)]
     address = addressing.parse_address("ipaddress", params.ipaddress) if params.ipaddress else None

@@ -113,7 +113,8 @@ class ListNetworkOfferings(ListParams):
 def list_network_offerings(call: Call, params: ListNetworkOfferings) -> tuple[int, list[NetworkOfferingResponse]]:
     statement = select(NetworkOffering).where(NetworkOffering.removed.is_(None))
     if not call.is_root:
-        statement = statement.where(NetworkOffering.state == "Enabled")
+        # only who knows the physical network can say a VLAN
+        statement = statement.where(NetworkOffering.state == "Enabled", NetworkOffering.specify_vlan.is_(False))
     if params.id is not None:
         statement = statement.where(NetworkOffering.id == call.lookup(NetworkOffering, params.id).id)
     if params.zoneid is not None:
@@ -214,11 +215,7 @@ class CreateNetworkOffering(Params):
     event="NETWORK.OFFERING.CREATE",
 )
 def create_network_offering(call: Call, params: CreateNetworkOffering) -> NetworkOfferingResponse:
-    if params.guestiptype != "Isolated" or params.forvpc or params.specifyvlan or params.specifyipranges:
-        raise UnsupportedError(
-            "only offerings for isolated networks are supported: guestiptype=Isolated without forvpc, specifyvlan or "
-            "specifyipranges"
-        )
+    _check_kind(params)
     _check_name(call, params.name)
     row = NetworkOffering(
         name=params.name,
@@ -230,6 +227,8 @@ def create_network_offering(call: Call, params: CreateNetworkOffering) -> Networ
         is_persistent=params.ispersistent,
         egress_default_allow=params.egressdefaultpolicy,
         conserve_mode=params.conservemode,
+        specify_vlan=params.specifyvlan,
+        specify_ip_ranges=params.specifyipranges,
         network_rate=params.networkrate,
         service_offering_id=_router_offering(call, params.serviceofferingid).id,
         services=_services(params),
@@ -239,6 +238,17 @@ def create_network_offering(call: Call, params: CreateNetworkOffering) -> Networ
     call.session.flush()
     call.event(f"Successfully created network offering {row.name}", ("NetworkOffering", row.id))
     return _show(call, row)
+
+
+def _check_kind(params: CreateNetworkOffering) -> None:
+    """UnsupportedError for kinds of networks that there are not, ParameterError for what does not go together."""
+    if params.guestiptype not in supported.BY_GUEST_TYPE or params.forvpc:
+        raise UnsupportedError("only offerings for guestiptype=Isolated and Shared, without forvpc, are supported")
+    if params.guestiptype == "Shared":
+        if not params.specifyipranges:
+            raise ParameterError("specifyipranges must be true: the addresses of shared networks are given")
+    elif params.specifyvlan or params.specifyipranges:
+        raise UnsupportedError("specifyvlan and specifyipranges go with guestiptype=Shared")
 
 
 def _check_name(call: Call, name: str) -> None:
@@ -267,13 +277,10 @@ def _services(params: CreateNetworkOffering) -> dict[str, Any]:
         supported.check_dependencies(names)
     except ValueError as error:
         raise ParameterError(f"supportedservices: {error}") from None
-    services: dict[str, Any] = {
-        name: {
-            "providers": list(supported.SERVICES[name].providers),
-            "capabilities": supported.default_capabilities(name),
-        }
-        for name in dict.fromkeys(names)
-    }
+    for name in names:
+        if name not in supported.BY_GUEST_TYPE[params.guestiptype]:
+            raise ParameterError(f"supportedservices: {params.guestiptype} networks have no {name}")
+    services = supported.entries(list(dict.fromkeys(names)))
     for entry in params.serviceproviderlist:
         name = _known(by_name, entry.service, "serviceproviderlist")
         if name not in services:

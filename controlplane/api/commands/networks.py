@@ -6,14 +6,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from controlplane import jobs
-from controlplane.api import listing, tagging
+from controlplane.api import listing, sharing, tagging
 from controlplane.api.call import Call
 from controlplane.api.command import ROOT_ADMIN, Async, Params, Response, ScopedListParams, Success, command, param
 from controlplane.api.tagging import TagEntry
 from controlplane.api.views.networks import NetworkResponse, show_networks
 from controlplane.convergence.desired import desire_network
 from controlplane.errors import ParameterError
-from controlplane.network import addressing, limits, networks
+from controlplane.network import addressing, dnsdomains, guestranges, limits, networks, shared
 from controlplane.store.models import Account, AsyncJob, Network, NetworkOffering, PhysicalNetwork, Zone
 
 IMPLEMENTED = "Implemented"
@@ -25,14 +25,22 @@ class CreateNetwork(Params):
     networkofferingid: str = param("id of the network offering", entity="NetworkOffering")
     zoneid: str = param("id of the zone", entity="Zone")
     physicalnetworkid: str | None = param("id of the physical network", default=None, entity="PhysicalNetwork")
-    gateway: str | None = param("address of the router on the network; needs netmask", default=None)
+    gateway: str | None = param(
+        "address of the router on the network, or a shared network's gateway; needs netmask", default=None
+    )
     netmask: str | None = param("netmask of the network", default=None)
     startip: str | None = param("first address that guests get", default=None)
     endip: str | None = param("last address that guests get, startip unless given", default=None)
     networkdomain: str | None = param("DNS domain of the guests", default=None)
     account: str | None = param("owner of the network; needs domainid", default=None)
     domainid: str | None = param("domain of the owner", default=None, entity="Domain")
-    acltype: str | None = param("who may use it: account", default=None, choices=("account", "domain"))
+    acltype: str | None = param(
+        "who may use it: account, or domain (the default of shared networks; without domainid everyone in the zone)",
+        default=None,
+        choices=("account", "domain"),
+    )
+    subdomainaccess: bool | None = param("accounts of the domains below may use it too", default=None)
+    vlan: str | None = param("VLAN id of a shared network, or untagged", default=None)
     privatemtu: int | None = param("MTU of the network", default=None, minimum=576, maximum=9000)
 
 
@@ -58,7 +66,10 @@ class UpdateNetwork(Params):
     id: str = param("id of the network", entity="Network")
     name: str | None = param("new name", default=None)
     displaytext: str | None = param("new description", default=None)
-    networkdomain: str | None = param("new DNS domain of the guests", default=None)
+    networkdomain: str | None = param(
+        "new DNS domain of the guests; without it, a network that inherits its domain takes what that is now",
+        default=None,
+    )
     networkofferingid: str | None = param("new network offering", default=None, entity="NetworkOffering")
     changecidr: bool = param("accepted for clients that send it; the CIDR stays", default=False)
 
@@ -82,14 +93,18 @@ class RestartNetwork(Params):
     event="NETWORK.CREATE",
 )
 def create_network(call: Call, params: CreateNetwork) -> Response:
-    owner = call.owner(params.account, params.domainid)
     zone = call.lookup(Zone, params.zoneid, "zoneid")
     offering = call.lookup(NetworkOffering, params.networkofferingid, "networkofferingid")
     physical = None
     if params.physicalnetworkid is not None:
         physical = call.lookup(PhysicalNetwork, params.physicalnetworkid, "physicalnetworkid")
-    if params.acltype == "domain":
+    if offering.guest_ip_type == guestranges.SHARED:
+        return _create_shared(call, params, zone, offering, physical)
+    owner = call.owner(params.account, params.domainid)
+    if params.acltype == "domain" or params.subdomainaccess:
         raise ParameterError("acltype: isolated networks belong to one account; use acltype=account")
+    if params.vlan is not None:
+        raise ParameterError("vlan: an isolated network gets its own from the system; leave it out")
     call.check_limit(owner, limits.NETWORKS, limits.used(call.session, owner, limits.NETWORKS))
     network = create(
         call,
@@ -104,6 +119,45 @@ def create_network(call: Call, params: CreateNetwork) -> Response:
         physical_network=physical,
     )
     return show_networks(call.session, [network], for_root=call.is_root)[0]
+
+
+def _create_shared(
+    call: Call, params: CreateNetwork, zone: Zone, offering: NetworkOffering, physical: PhysicalNetwork | None
+) -> Response:
+    audience = sharing.audience(
+        call,
+        acltype=params.acltype,
+        account=params.account,
+        domainid=params.domainid,
+        subdomainaccess=params.subdomainaccess,
+    )
+    if audience.domain is None:
+        call.check_limit(
+            audience.account, limits.NETWORKS, limits.used(call.session, audience.account, limits.NETWORKS)
+        )
+    network = shared.create(
+        call.session,
+        name=params.name,
+        display_text=params.displaytext or params.name,
+        zone=zone,
+        offering=offering,
+        audience=audience,
+        subnet=networks.Subnet(params.gateway, params.netmask, params.startip, params.endip),
+        vlan=params.vlan,
+        network_domain=_checked_domain(params.networkdomain),
+        suffix=_suffix(call, zone),
+        mtu=params.privatemtu,
+        physical_network=physical,
+    )
+    return _created(call, network)
+
+
+def _checked_domain(domain: str | None) -> str | None:
+    return addressing.check_domain("networkdomain", domain) if domain else None
+
+
+def _suffix(call: Call, zone: Zone) -> str:
+    return call.configuration.get(call.session, "guest.domain.suffix", zone=zone.id)
 
 
 def create(
@@ -129,16 +183,31 @@ def create(
         account=owner,
         subnet=subnet or networks.Subnet(),
         network_domain=network_domain,
-        default_suffix=call.configuration.get(call.session, "guest.domain.suffix", zone=zone.id),
+        default_suffix=_suffix(call, zone),
         mtu=mtu,
         physical_network=physical_network,
     )
-    call.event(f"created network {network.name}", ("Network", network.id), type="NETWORK.CREATE", account_id=owner.id)
-    if offering.is_persistent:
+    _provide(call, network)
+    return network
+
+
+def _created(call: Call, network: Network) -> Response:
+    _provide(call, network)
+    return show_networks(call.session, [network], for_root=call.is_root)[0]
+
+
+def _provide(call: Call, network: Network) -> None:
+    """Tell of a new network; a persistent one is provisioned at once, by a job of its own."""
+    call.event(
+        f"created network {network.name}",
+        ("Network", network.id),
+        type="NETWORK.CREATE",
+        account_id=network.account_id,
+    )
+    if network.offering.is_persistent:
         answer = _implement(network)
         job = jobs.create(call.session, call.command, answer, user=call.user, account=call.account)
         call.after_commit(lambda: call.runtime.start_workflow("implement_network", job.id, dict(answer.arguments)))
-    return network
 
 
 def _implement(network: Network) -> Async:
@@ -170,7 +239,7 @@ def list_networks(call: Call, params: ListNetworks) -> tuple[int, list[NetworkRe
         .where(Network.removed.is_(None))
         .order_by(Network.created, Network.id)
     )
-    statement = listing.scope(call, statement, Network.account_id, params, by_id=params.id is not None)
+    statement = sharing.scope(call, statement, params, by_id=params.id is not None)
     for column, value in (
         (Network.id, params.id),
         (Network.zone_id, params.zoneid),
@@ -187,8 +256,8 @@ def list_networks(call: Call, params: ListNetworks) -> tuple[int, list[NetworkRe
     ):
         if text is not None:
             statement = statement.where(func.lower(has) == text.lower())
-    if params.acltype is not None and params.acltype.lower() != "account":
-        return 0, []
+    if params.acltype is not None:
+        statement = statement.where(func.lower(Network.acl_type) == params.acltype.lower())
     if params.canusefordeploy is not None:
         usable = Network.state != "Destroy"
         statement = statement.where(usable if params.canusefordeploy else ~usable)
@@ -215,16 +284,17 @@ def list_networks(call: Call, params: ListNetworks) -> tuple[int, list[NetworkRe
     event="NETWORK.UPDATE",
 )
 def update_network(call: Call, params: UpdateNetwork) -> Async:
-    network = call.lookup(Network, params.id)
+    network = _own(call, params.id)
     _need_living(network)
     if params.name:
         network.name = params.name
     if params.displaytext:
         network.display_text = params.displaytext
-    pushed = False
-    if params.networkdomain and params.networkdomain != network.network_domain:
-        network.network_domain = addressing.check_domain("networkdomain", params.networkdomain)
-        pushed = True
+    if params.networkdomain:
+        domain = addressing.check_domain("networkdomain", params.networkdomain)
+        pushed, network.network_domain, network.own_domain = domain != network.network_domain, domain, True
+    else:
+        pushed = dnsdomains.refresh(call.session, network, _suffix(call, network.zone))
     if params.networkofferingid is not None and params.networkofferingid != network.network_offering_id:
         offering = call.lookup(NetworkOffering, params.networkofferingid, "networkofferingid")
         networks.check_offering_change(call.session, network, offering)
@@ -273,7 +343,7 @@ def _change_offering(call: Call, network: Network, offering: NetworkOffering) ->
     event="NETWORK.DELETE",
 )
 def delete_network(call: Call, params: DeleteNetwork) -> Async:
-    network = call.lookup(Network, params.id)
+    network = _own(call, params.id)
     networks.begin_delete(call.session, network)
     return Async(
         "Network",
@@ -293,7 +363,7 @@ def delete_network(call: Call, params: DeleteNetwork) -> Async:
     event="NETWORK.RESTART",
 )
 def restart_network(call: Call, params: RestartNetwork) -> Async:
-    network = call.lookup(Network, params.id)
+    network = _own(call, params.id)
     _need_living(network)
     if network.state != IMPLEMENTED:
         raise ParameterError(
@@ -313,6 +383,13 @@ def _restart(network: Network, *, cleanup: bool) -> Async:
         completion="network.restarted",
         completion_arguments={"network_id": network.id},
     )
+
+
+def _own(call: Call, id: str) -> Network:
+    """A network that the caller may change."""
+    network = call.lookup(Network, id)
+    sharing.need_operator(call, network)
+    return network
 
 
 def _need_living(network: Network) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from controlplane.api import guests, listing
+from controlplane.api import guests, listing, sharing
 from controlplane.api.call import Call
 from controlplane.api.command import Async, ListParams, Params, command, param
 from controlplane.api.commands.deploy import parse_mac
@@ -55,7 +55,7 @@ def _nic(vm: Vm, id: str) -> Nic:
 )
 def add_nic(call: Call, params: AddNic) -> Async:
     vm = guests.find(call, params.virtualmachineid, "virtualmachineid")
-    network = call.lookup(Network, params.networkid, "networkid")
+    network = sharing.find(call, params.networkid, "networkid")
     vms.need_state(vm, "Running", "Stopped", to="add a NIC to")
     nic = allocation.add_nic(
         call.session,

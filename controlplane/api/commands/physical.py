@@ -7,12 +7,11 @@ from sqlalchemy.orm import Session
 
 from controlplane.api import listing
 from controlplane.api.call import Call
-from controlplane.api.command import ROOT, Async, ListParams, Params, Response, Success, command, param, shown
-from controlplane.errors import InUseError, ParameterError, UnsupportedError
+from controlplane.api.command import ROOT, Async, ListParams, Params, Response, command, param, shown
+from controlplane.errors import InUseError
 from controlplane.jobs import completion
-from controlplane.network import ranges
 from controlplane.network.supported import SERVICES, VIRTUAL_ROUTER
-from controlplane.store.models import Account, AsyncJob, Network, PhysicalNetwork, VlanIpRange, Zone
+from controlplane.store.models import AsyncJob, Network, PhysicalNetwork, VlanIpRange, Zone
 
 TRAFFIC_TYPES = ("Management", "Public", "Guest")
 
@@ -202,156 +201,6 @@ def list_providers(call: Call, params: ListProviders) -> tuple[int, list[Provide
         if asked
     ]
     return listing.cut(call, providers, params)
-
-
-class VlanIpRangeResponse(Response):
-    id: str = shown("the ID of the VLAN IP range", ...)
-    forvirtualnetwork: bool = shown("the virtual network for the VLAN IP range", True)
-    zoneid: str = shown("the Zone ID of the VLAN IP range", ...)
-    vlan: str = shown("the ID or VID of the VLAN.", ...)
-    gateway: str = shown("the gateway of the VLAN IP range", ...)
-    netmask: str = shown("the netmask of the VLAN IP range", ...)
-    cidr: str = shown("the cidr of the VLAN IP range", ...)
-    startip: str = shown("the start ip of the VLAN IP range", ...)
-    endip: str = shown("the end ip of the VLAN IP range", ...)
-    physicalnetworkid: str = shown("the physical network this belongs to", ...)
-    account: str | None = shown("the account of the VLAN IP range")
-    domainid: str | None = shown("the domain ID of the VLAN IP range")
-    domain: str | None = shown("the domain name of the VLAN IP range")
-
-
-def _range(session: Session, row: VlanIpRange) -> VlanIpRangeResponse:
-    account = session.get_one(Account, row.account_id) if row.account_id is not None else None
-    return VlanIpRangeResponse(
-        id=row.id,
-        zoneid=row.zone_id,
-        vlan=row.vlan,
-        gateway=row.gateway,
-        netmask=row.netmask,
-        cidr=str(ranges.parse_subnet(row.gateway, row.netmask)),
-        startip=row.start_ip,
-        endip=row.end_ip,
-        physicalnetworkid=row.physical_network_id,
-        account=account.name if account is not None else None,
-        domainid=account.domain_id if account is not None else None,
-        domain=account.domain.name if account is not None else None,
-    )
-
-
-class ListVlanIpRanges(ListParams):
-    id: str | None = param("the ID of the VLAN IP range", default=None, entity="VlanIpRange")
-    zoneid: str | None = param("the Zone ID of the VLAN IP range", default=None, entity="Zone")
-    physicalnetworkid: str | None = param("physical network id", default=None, entity="PhysicalNetwork")
-    vlan: str | None = param("the ID or VID of the VLAN", default=None)
-    account: str | None = param("the account to which the range is dedicated; needs domainid", default=None)
-    domainid: str | None = param("the domain of that account", default=None, entity="Domain")
-    forvirtualnetwork: bool = param("true for public ranges, the only kind there is", default=True)
-
-
-@command(
-    "listVlanIpRanges",
-    description="Lists all VLAN IP ranges.",
-    params=ListVlanIpRanges,
-    response=VlanIpRangeResponse,
-    object_name="vlaniprange",
-    roles=ROOT,
-)
-def list_ranges(call: Call, params: ListVlanIpRanges) -> tuple[int, list[VlanIpRangeResponse]]:
-    if not params.forvirtualnetwork:
-        return 0, []
-    statement = select(VlanIpRange)
-    if params.id is not None:
-        statement = statement.where(VlanIpRange.id == call.lookup(VlanIpRange, params.id).id)
-    if params.zoneid is not None:
-        statement = statement.where(VlanIpRange.zone_id == call.lookup(Zone, params.zoneid, "zoneid").id)
-    if params.physicalnetworkid is not None:
-        physical = call.lookup(PhysicalNetwork, params.physicalnetworkid, "physicalnetworkid")
-        statement = statement.where(VlanIpRange.physical_network_id == physical.id)
-    if params.vlan is not None:
-        statement = statement.where(VlanIpRange.vlan == ranges.parse_vlan(params.vlan))
-    if params.account is not None:
-        statement = statement.where(VlanIpRange.account_id == call.owner(params.account, params.domainid).id)
-    columns = (VlanIpRange.vlan, VlanIpRange.start_ip, VlanIpRange.gateway)
-    statement = listing.search(statement, params.keyword, *columns).order_by(VlanIpRange.created, VlanIpRange.id)
-    return listing.fetch(call, statement, params, lambda rows: [_range(call.session, row) for row in rows])
-
-
-class CreateVlanIpRange(Params):
-    startip: str = param("the beginning IP address in the VLAN IP range")
-    endip: str | None = param("the ending IP address in the VLAN IP range", default=None)
-    gateway: str = param("the gateway of the VLAN IP range")
-    netmask: str = param("the netmask of the VLAN IP range")
-    vlan: str | None = param("the ID or VID of the VLAN; untagged by default", default=None)
-    zoneid: str | None = param("the Zone ID of the VLAN IP range", default=None, entity="Zone")
-    physicalnetworkid: str | None = param("the physical network id", default=None, entity="PhysicalNetwork")
-    forvirtualnetwork: bool = param("true for a public range, the only kind there is", default=True)
-    account: str | None = param("account that alone gets addresses of the range; needs domainid", default=None)
-    domainid: str | None = param("domain of that account", default=None, entity="Domain")
-
-
-@command(
-    "createVlanIpRange",
-    description="Creates a VLAN IP range.",
-    params=CreateVlanIpRange,
-    response=VlanIpRangeResponse,
-    object_name="vlan",
-    roles=ROOT,
-    event="VLAN.IP.RANGE.CREATE",
-)
-def create_range(call: Call, params: CreateVlanIpRange) -> VlanIpRangeResponse:
-    if not params.forvirtualnetwork:
-        raise UnsupportedError("forvirtualnetwork=false: only public ranges are supported")
-    physical = _physical_for(call, params.zoneid, params.physicalnetworkid)
-    dedicated = params.account is not None or params.domainid is not None
-    row = VlanIpRange(
-        zone_id=physical.zone_id,
-        physical_network_id=physical.id,
-        vlan=ranges.parse_vlan(params.vlan),
-        gateway=params.gateway,
-        netmask=params.netmask,
-        start_ip=params.startip,
-        end_ip=params.endip or params.startip,
-        account_id=call.owner(params.account, params.domainid).id if dedicated else None,
-    )
-    ranges.check_new(call.session, row)
-    call.session.add(row)
-    call.session.flush()
-    call.event(f"Successfully created public range {row.start_ip}-{row.end_ip}", ("VlanIpRange", row.id))
-    return _range(call.session, row)
-
-
-def _physical_for(call: Call, zoneid: str | None, physicalnetworkid: str | None) -> PhysicalNetwork:
-    """The physical network of a new range: the one given, or the only one of the zone."""
-    if physicalnetworkid is not None:
-        physical = call.lookup(PhysicalNetwork, physicalnetworkid, "physicalnetworkid")
-        if zoneid is not None and call.lookup(Zone, zoneid, "zoneid").id != physical.zone_id:
-            raise ParameterError("physicalnetworkid: that physical network is in another zone")
-        return physical
-    if zoneid is None:
-        raise ParameterError("give zoneid, or physicalnetworkid")
-    zone = call.lookup(Zone, zoneid, "zoneid")
-    found = call.session.scalars(select(PhysicalNetwork).where(PhysicalNetwork.zone_id == zone.id)).all()
-    if len(found) != 1:
-        raise ParameterError(f"zone {zone.name} has {len(found)} physical networks; say which with physicalnetworkid")
-    return found[0]
-
-
-class DeleteVlanIpRange(Params):
-    id: str = param("the id of the VLAN IP range", entity="VlanIpRange")
-
-
-@command(
-    "deleteVlanIpRange",
-    description="Deletes a VLAN IP range.",
-    params=DeleteVlanIpRange,
-    roles=ROOT,
-    event="VLAN.IP.RANGE.DELETE",
-)
-def delete_range(call: Call, params: DeleteVlanIpRange) -> Success:
-    row = call.lookup(VlanIpRange, params.id)
-    ranges.remove(call.session, row)
-    call.event(f"Successfully deleted public range {row.start_ip}-{row.end_ip}", ("VlanIpRange", row.id))
-    return Success()
 
 
 class CapabilityResponse(Response):

@@ -46,7 +46,8 @@ class NetworkResponse(OwnedResponse):
     created: datetime = shown("when it was created", ...)
     state: str = shown("Allocated, Implementing, Implemented, Shutdown or Destroy", ...)
     type: str = shown("Isolated or Shared", ...)
-    acltype: str = shown("who may use it", "Account")
+    acltype: str = shown("who may use it: Account or Domain", "Account")
+    subdomainaccess: bool | None = shown("accounts of the domains below may use it too, where it is for a domain")
     traffictype: str = shown("kind of traffic", "Guest")
     broadcastdomaintype: str = shown("how it is told apart on the wire", ...)
     broadcasturi: str | None = shown("what it is on the wire, for root administrators")
@@ -59,9 +60,9 @@ class NetworkResponse(OwnedResponse):
     networkofferingdisplaytext: str = shown("description of its offering", ...)
     networkofferingavailability: str = shown("Required or Optional", ...)
     networkofferingconservemode: bool = shown("one public address may have several kinds of rules", True)
-    cidr: str = shown("its addresses", ...)
-    gateway: str = shown("address of its router", ...)
-    netmask: str = shown("its netmask", ...)
+    cidr: str | None = shown("its addresses; of a shared network, those of its oldest range")
+    gateway: str | None = shown("address of its router, or of a shared network's gateway")
+    netmask: str | None = shown("its netmask")
     startip: str | None = shown("first address that guests get, where it is restricted")
     endip: str | None = shown("last address that guests get, where it is restricted")
     networkdomain: str = shown("DNS domain of its guests", ...)
@@ -114,24 +115,35 @@ def show_networks(session: Session, networks: Sequence[Network], *, for_root: bo
         answer = _show_network(session, network, offering, zone)
         answer.service = services[offering.id]
         answer.tags = tags.get(network.id, [])
-        if for_root and network.vni is not None:
-            answer.vlan = str(network.vni)
-            answer.broadcasturi = f"{answer.broadcastdomaintype.lower()}://{network.vni}"
+        shared = offering.guest_ip_type == "Shared"
+        if for_root and (shared or network.vni is not None):
+            answer.vlan = str(network.vni) if network.vni is not None else "untagged"
+            answer.broadcasturi = f"{'vlan' if shared else answer.broadcastdomaintype.lower()}://{answer.vlan}"
         answers.append(answer)
     return answers
 
 
+def _owner(network: Network) -> dict[str, str]:
+    """The account it belongs to; a network that is for a domain belongs to none in particular."""
+    if network.domain is None:
+        return owned_by(network.account)
+    return {"domainid": network.domain.id, "domain": network.domain.name, "domainpath": network.domain.path}
+
+
 def _show_network(session: Session, network: Network, offering: NetworkOffering, zone: Zone) -> NetworkResponse:
+    shared = offering.guest_ip_type == "Shared"
     methods = session.get_one(PhysicalNetwork, network.physical_network_id).isolation_methods
     return NetworkResponse(
-        **owned_by(network.account),
+        **_owner(network),
         id=network.id,
         name=network.name,
         displaytext=network.display_text,
         created=network.created,
         state=network.state,
         type=offering.guest_ip_type,
-        broadcastdomaintype="Vxlan" if "VXLAN" in (method.upper() for method in methods) else "Vlan",
+        acltype=network.acl_type,
+        subdomainaccess=network.subdomain_access if network.domain is not None else None,
+        broadcastdomaintype="Vxlan" if not shared and "VXLAN" in (method.upper() for method in methods) else "Vlan",
         zoneid=zone.id,
         zonename=zone.name,
         physicalnetworkid=network.physical_network_id,
@@ -140,9 +152,9 @@ def _show_network(session: Session, network: Network, offering: NetworkOffering,
         networkofferingdisplaytext=offering.display_text,
         networkofferingavailability=offering.availability,
         networkofferingconservemode=offering.conserve_mode,
-        cidr=network.cidr,
-        gateway=network.gateway,
-        netmask=str(IPv4Network(network.cidr).netmask),
+        cidr=network.cidr or None,
+        gateway=network.gateway or None,
+        netmask=str(IPv4Network(network.cidr).netmask) if network.cidr else None,
         startip=network.start_ip,
         endip=network.end_ip,
         networkdomain=network.network_domain,

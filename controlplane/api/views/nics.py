@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network
 
 from controlplane.api.command import Response, shown
+from controlplane.network import guestranges
 from controlplane.store.models import Nic
 
 
@@ -30,19 +30,20 @@ class NicResponse(Response):
 
 def show_nics(nics: Iterable[Nic]) -> list[NicResponse]:
     """Guests' NICs; ``Nic.network`` and its offering should be loaded already."""
-    return [
-        NicResponse(
-            id=nic.id,
-            networkid=nic.network_id,
-            networkname=nic.network.name,
-            netmask=str(IPv4Network(nic.network.cidr).netmask),
-            gateway=nic.network.gateway,
-            ipaddress=nic.address,
-            macaddress=nic.mac,
-            type=nic.network.offering.guest_ip_type,
-            isdefault=nic.is_default,
-            deviceid=str(nic.device_id),
-            virtualmachineid=nic.vm_id,
-        )
-        for nic in nics
-    ]
+    return [_show_nic(nic, guestranges.placement(nic.network, nic.address)) for nic in nics]
+
+
+def _show_nic(nic: Nic, place: guestranges.Placement) -> NicResponse:
+    return NicResponse(
+        id=nic.id,
+        networkid=nic.network_id,
+        networkname=nic.network.name,
+        netmask=place.netmask,
+        gateway=place.gateway,
+        ipaddress=nic.address,
+        macaddress=nic.mac,
+        type=nic.network.offering.guest_ip_type,
+        isdefault=nic.is_default,
+        deviceid=str(nic.device_id),
+        virtualmachineid=nic.vm_id,
+    )

@@ -14,6 +14,7 @@ from controlplane.api.listing import OwnedResponse, owned_by
 from controlplane.api.views.nics import NicResponse
 from controlplane.api.views.placement import placement_of
 from controlplane.convergence.intent.rows import CONTROL_PREFIX
+from controlplane.network import guestranges
 from controlplane.store.models import (
     Account,
     Appliance,
@@ -160,9 +161,10 @@ def _add_network(session: Session, router: Appliance, answer: RouterResponse, ma
     network = session.get(Network, router.network_id) if router.network_id else None
     if network is None:
         return
-    interface = IPv4Interface((network.gateway, network.cidr.split("/")[1]))
     answer.guestnetworkid, answer.guestnetworkname = network.id, network.name
-    answer.guestipaddress, answer.guestnetmask = str(interface.ip), str(interface.netmask)
+    address = guestranges.router_address(session, network)
+    if address is not None:
+        answer.guestipaddress, answer.guestnetmask = address, guestranges.placement(network, address).netmask
     answer.guestmacaddress, answer.networkdomain = mac, network.network_domain
     answer.isredundantrouter = network.offering.redundant_router
 

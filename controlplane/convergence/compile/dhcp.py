@@ -6,25 +6,26 @@ from ipaddress import IPv4Address, IPv4Network
 
 from controlplane.convergence.compile.encoding import dump, extend
 from controlplane.convergence.compile.served import Served
-from router.services.dhcp.model import Dhcp, DhcpHost, DhcpNetwork
+from controlplane.convergence.intent.rows import GuestNetwork, Subnet
+from router.services.dhcp.model import Dhcp, DhcpHost, DhcpNetwork, DhcpRoute
+
+#: where clients look for metadata that know no other address
+METADATA = IPv4Network("169.254.169.254/32")
 
 
 def section(served: Served) -> bytes | None:
     """The document's ``dhcp``; None when no network has the service."""
-    names = served.offering("Dhcp", "Dns")
+    # a shared network without an address range has nothing to serve yet
+    ready = {network.id for network in served.networks if network.subnets}
+    names = {id: name for id, name in served.offering("Dhcp", "Dns").items() if id in ready}
     if not names:
         return None
     dhcp = Dhcp(
         networks=tuple(
-            DhcpNetwork(
-                interface=names[network.id],
-                subnet=IPv4Network(network.cidr),
-                gateway=IPv4Address(network.gateway),
-                domain=network.domain,
-                mtu=network.mtu,
-            )
+            _network(names[network.id], network, subnet)
             for network in served.networks
             if network.id in names
+            for subnet in network.subnets
         ),
         resolvers=tuple(IPv4Address(address) for address in served.intent.resolvers),
     )
@@ -34,6 +35,23 @@ def section(served: Served) -> bytes | None:
         if guest.network_id in names
     )
     return extend(dump(dhcp, "hosts"), hosts=served.memo.join("dhcp.hosts", rows, _host))
+
+
+def _network(interface: str, network: GuestNetwork, subnet: Subnet) -> DhcpNetwork:
+    router = IPv4Address(subnet.router)
+    return DhcpNetwork(
+        interface=interface,
+        subnet=IPv4Network(subnet.cidr),
+        gateway=IPv4Address(subnet.gateway),
+        server=router if network.shared else None,
+        domain=network.domain,
+        search=(network.domain,),
+        mtu=network.mtu,
+        # the gateway of a shared network knows nothing of metadata
+        routes=(DhcpRoute(destination=METADATA, gateway=router, default_only=True),)
+        if network.shared and "UserData" in network.services
+        else (),
+    )
 
 
 def _host(row: tuple[str, str, str, str, str, bool]) -> DhcpHost:

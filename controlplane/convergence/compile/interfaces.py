@@ -35,7 +35,9 @@ def _interface(nic: ApplianceNic, intent: Placed, network: GuestNetwork | None) 
     if nic.role == "control":
         addresses = [IPv4Interface(f"{intent.control_address}/{CONTROL_PREFIX}")]
     elif nic.role == "guest" and network is not None:
-        addresses = [IPv4Interface((network.gateway, IPv4Network(network.cidr).prefixlen))]
+        addresses = [IPv4Interface((one.router, IPv4Network(one.cidr).prefixlen)) for one in network.subnets]
+        if network.shared and network.subnets:
+            gateway = IPv4Address(network.subnets[0].gateway)
     elif nic.role == "public":
         # the source NAT address is the primary one
         held = sorted(

@@ -17,12 +17,14 @@ def section(served: Served) -> bytes | None:
         return None
     metadata = Metadata(interfaces=tuple(names.values()))
     public = {public.network_id: public.address for public in intent.addresses if public.source_nat}
+    shared = {network.id for network in served.networks if network.shared}
     rows = (
         (
             guest.nic_id,
             # what is not told need not be compared
             guest._replace(password_id=None, password=None),
-            public.get(guest.network_id, ""),
+            # on a shared network a guest is addressed directly
+            guest.address if guest.network_id in shared else public.get(guest.network_id, ""),
             intent.zone,
             intent.cloud,
         )

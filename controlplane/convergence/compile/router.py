@@ -9,7 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from controlplane.convergence.compile import dhcp, firewall, loadbalancer, metadata, nat, passwords, shaping
+from controlplane.convergence.compile import (
+    dhcp,
+    firewall,
+    loadbalancer,
+    metadata,
+    nat,
+    passwords,
+    shaping,
+    sourceguard,
+)
 from controlplane.convergence.compile.encoding import dump, extend, object_of
 from controlplane.convergence.compile.memo import Memo
 from controlplane.convergence.compile.served import Served
@@ -28,6 +37,7 @@ SECTIONS: Mapping[str, Callable[[Served], bytes | None]] = {
     "passwords": passwords.section,
     "loadbalancer": loadbalancer.section,
     "shaping": shaping.section,
+    "sourceguard": sourceguard.section,
 }
 
 

@@ -5,6 +5,7 @@ Core column selects, not ORM objects: a router with 10,000 forwards and as many 
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Select, Text, cast, select
@@ -20,6 +21,8 @@ from controlplane.convergence.intent.rows import (
     GuestNetwork,
     Intent,
     PublicAddress,
+    SecondaryAddress,
+    Subnet,
     public_segment,
 )
 from controlplane.network import rates
@@ -37,8 +40,10 @@ from controlplane.store.models import (
     Network,
     NetworkOffering,
     Nic,
+    NicSecondaryIp,
     PortForwardingRule,
     PublicIp,
+    RouterAddress,
     ServiceOffering,
     SslCertificate,
     VlanIpRange,
@@ -90,6 +95,7 @@ def load(session: Session, appliance_id: str, secrets: Secrets, cloud: str, conf
         networks=_networks(session, served, configuration),
         addresses=_addresses(session, served),
         guests=guests,
+        secondary=_secondary(session, served),
         forwards=_forwards(session, served),
         filters=_filters(session, served),
         balancers=balancers,
@@ -114,6 +120,7 @@ def _networks(session: Session, served: list[str], configuration: Configuration)
             NetworkOffering.services,
             NetworkOffering.network_rate,
             Network.zone_id,
+            NetworkOffering.guest_ip_type,
         )
         .join(NetworkOffering, NetworkOffering.id == Network.network_offering_id)
         .where(Network.id.in_(served))
@@ -128,10 +135,35 @@ def _networks(session: Session, served: list[str], configuration: Configuration)
             egress_allow=row.egress_default_allow,
             services=frozenset(row.services),
             rate=rates.of_network(session, configuration, row.network_rate, row.zone_id),
+            shared=(shared := row.guest_ip_type == "Shared"),
+            subnets=_subnets(session, row.id) if shared else (Subnet(row.cidr, row.gateway, row.gateway),),
         )
         for row in session.execute(statement)
     }
     return tuple(found[network] for network in served if network in found)
+
+
+def _subnets(session: Session, network_id: str) -> tuple[Subnet, ...]:
+    """Of a shared network, those that the router has an address in, the oldest range's first."""
+    statement = (
+        select(RouterAddress.address, VlanIpRange.gateway, VlanIpRange.netmask)
+        .join(VlanIpRange, VlanIpRange.id == RouterAddress.vlan_ip_range_id)
+        .where(RouterAddress.network_id == network_id)
+        .order_by(VlanIpRange.created, VlanIpRange.id)
+    )
+    return tuple(
+        Subnet(str(IPv4Network((row.gateway, row.netmask), strict=False)), row.gateway, row.address)
+        for row in session.execute(statement)
+    )
+
+
+def _secondary(session: Session, served: list[str]) -> tuple[SecondaryAddress, ...]:
+    statement = (
+        select(NicSecondaryIp.id, Nic.id, Nic.network_id, Nic.mac, NicSecondaryIp.address)
+        .join(Nic, Nic.id == NicSecondaryIp.nic_id)
+        .where(Nic.network_id.in_(served))
+    )
+    return _rows(session, SecondaryAddress, statement)
 
 
 def _addresses(session: Session, served: list[str]) -> tuple[PublicAddress, ...]:

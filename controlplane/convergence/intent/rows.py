@@ -19,6 +19,14 @@ class ApplianceNic(NamedTuple):
     network: str
 
 
+class Subnet(NamedTuple):
+    """Addresses of a network. ``router`` is the router's own, which on an isolated network is the gateway."""
+
+    cidr: str
+    gateway: str
+    router: str
+
+
 class GuestNetwork(NamedTuple):
     """A network (or tier) that the router serves. ``services`` are the offering's, e.g. ``Dhcp``."""
 
@@ -29,8 +37,21 @@ class GuestNetwork(NamedTuple):
     mtu: int | None
     egress_allow: bool
     services: frozenset[str]
+    #: of many accounts, who are addressed directly: the gateway is another machine
+    shared: bool
+    subnets: tuple[Subnet, ...]
     #: Mbit/s, 0 for no limit
     rate: int = 0
+
+
+class SecondaryAddress(NamedTuple):
+    """A further address of a guest's NIC."""
+
+    id: str
+    nic_id: str
+    network_id: str
+    mac: str
+    address: str
 
 
 class PublicAddress(NamedTuple):
@@ -135,6 +156,7 @@ class Intent:
     networks: tuple[GuestNetwork, ...] = ()
     addresses: tuple[PublicAddress, ...] = ()
     guests: tuple[Guest, ...] = ()
+    secondary: tuple[SecondaryAddress, ...] = ()
     forwards: tuple[Forward, ...] = ()
     filters: tuple[Filter, ...] = ()
     #: passwords waiting to be fetched, opened: Guest.password_id -> text

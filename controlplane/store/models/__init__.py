@@ -1,7 +1,7 @@
 """The control plane's tables, one module a subject. Import them from here: together they are the whole schema."""
 
 from controlplane.store.models.base import Base, Entity, UtcDateTime, new_id, now
-from controlplane.store.models.compute import Nic, Vm
+from controlplane.store.models.compute import Nic, NicSecondaryIp, Vm
 from controlplane.store.models.consoles import ApplianceCertificate, ConsoleSession, CustomCertificate
 from controlplane.store.models.identity import Account, Configuration, Domain, Session, SshKeyPair, Tag, User
 from controlplane.store.models.infrastructure import Cluster, Host, PhysicalNetwork, Pod, VlanIpRange, Zone
@@ -12,7 +12,7 @@ from controlplane.store.models.loadbalancing import (
     LoadBalancerPolicy,
     SslCertificate,
 )
-from controlplane.store.models.networks import Network, PublicIp
+from controlplane.store.models.networks import Network, NetworkPermission, PublicIp, RouterAddress
 from controlplane.store.models.offerings import DiskOffering, NetworkOffering, OsType, ServiceOffering, Template
 from controlplane.store.models.operations import Appliance, AsyncJob, Event
 from controlplane.store.models.rules import FirewallRule, PortForwardingRule
@@ -39,12 +39,15 @@ __all__ = [
     "LoadBalancerPolicy",
     "Network",
     "NetworkOffering",
+    "NetworkPermission",
     "Nic",
+    "NicSecondaryIp",
     "OsType",
     "PhysicalNetwork",
     "Pod",
     "PortForwardingRule",
     "PublicIp",
+    "RouterAddress",
     "ServiceOffering",
     "Session",
     "SshKeyPair",

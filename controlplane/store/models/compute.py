@@ -59,4 +59,17 @@ class Nic(Entity):
     is_default: Mapped[bool] = mapped_column(default=False)
     vm: Mapped[Vm] = relationship(back_populates="nics")
     network: Mapped[Network] = relationship()
+    secondary: Mapped[list[NicSecondaryIp]] = relationship(
+        order_by="(NicSecondaryIp.created, NicSecondaryIp.id)", cascade="all, delete-orphan"
+    )
+    __table_args__ = (Unique("network_id", "address"),)
+
+
+class NicSecondaryIp(Entity):
+    """A further address of a NIC. No DHCP server tells it: the guest configures it by itself."""
+
+    __tablename__ = "nic_secondary_ip"
+    nic_id: Mapped[str] = mapped_column(ForeignKey("nic.id"), index=True)
+    network_id: Mapped[str] = mapped_column(ForeignKey("network.id"))
+    address: Mapped[str] = mapped_column(String(15))
     __table_args__ = (Unique("network_id", "address"),)

@@ -17,6 +17,8 @@ class Domain(Entity):
     #: ``ROOT/x/y``
     path: Mapped[str] = mapped_column(String(1024))
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("domain.id"))
+    #: DNS domain of the networks of its accounts, and of those of the domains below
+    network_domain: Mapped[str | None] = mapped_column(String(190))
     removed: Mapped[datetime | None]
     __table_args__ = (unique_while_there("uq_domain_path", "path"),)
 

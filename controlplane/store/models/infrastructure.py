@@ -67,7 +67,7 @@ class PhysicalNetwork(Entity):
 
 
 class VlanIpRange(Entity):
-    """A range of public addresses. All ranges with one vlan share a layer-2 segment."""
+    """A range of public addresses, or of a shared network. All ranges with one vlan share a layer-2 segment."""
 
     __tablename__ = "vlan_ip_range"
     zone_id: Mapped[str] = mapped_column(ForeignKey("zone.id"))
@@ -79,3 +79,7 @@ class VlanIpRange(Entity):
     end_ip: Mapped[str]
     #: dedicated to one account when set
     account_id: Mapped[str | None] = mapped_column(ForeignKey("account.id"))
+    #: guests of this shared network get addresses of it; None for public ranges
+    network_id: Mapped[str | None] = mapped_column(ForeignKey("network.id"), index=True)
+    #: of a basic zone, whose guest ranges belong to pods
+    pod_id: Mapped[str | None] = mapped_column(ForeignKey("pod.id"))

@@ -43,6 +43,8 @@ class LoadBalancerMember(Entity):
     __tablename__ = "load_balancer_member"
     rule_id: Mapped[str] = mapped_column(ForeignKey("load_balancer_rule.id", ondelete="CASCADE"))
     nic_id: Mapped[str] = mapped_column(ForeignKey("nic.id"), index=True)
+    #: secondary address of the NIC, None for its primary one
+    address: Mapped[str | None] = mapped_column(String(15))
     #: "Add", "Active", "Revoke"
     state: Mapped[str] = mapped_column(String(16), default="Add")
     nic: Mapped[Nic] = relationship()

@@ -15,6 +15,8 @@ class PortForwardingRule(Entity):
     network_id: Mapped[str] = mapped_column(ForeignKey("network.id"))
     public_ip_id: Mapped[str] = mapped_column(ForeignKey("public_ip.id"))
     nic_id: Mapped[str] = mapped_column(ForeignKey("nic.id"), index=True)
+    #: secondary address of the NIC, None for its primary one
+    guest_address: Mapped[str | None] = mapped_column(String(15))
     protocol: Mapped[str] = mapped_column(String(8))
     public_port: Mapped[int]
     public_end_port: Mapped[int]

@@ -19,7 +19,8 @@ RESTORE = "iptables-legacy-restore"
 
 def rules(interfaces: Iterable[str]) -> str:
     """The whole legacy mangle table, which nothing else in an appliance uses (iptables-restore(8))."""
-    fill = [f"-A POSTROUTING -o {name} -p udp --dport 68 -j CHECKSUM --checksum-fill" for name in sorted(interfaces)]
+    names = sorted(set(interfaces))
+    fill = [f"-A POSTROUTING -o {name} -p udp --dport 68 -j CHECKSUM --checksum-fill" for name in names]
     return "\n".join(("*mangle", *fill, "COMMIT", ""))
 
 

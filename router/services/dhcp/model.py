@@ -26,19 +26,22 @@ from appliance.schema.types import (
 
 
 class DhcpRoute(Frozen):
-    """A static route pushed to guests (option 121)."""
+    """A static route pushed to guests (option 121); ``default_only``: on their default NIC alone."""
 
     destination: Network
     gateway: Address
+    default_only: Flag = False
 
 
 class DhcpNetwork(Frozen):
-    """One guest interface that DHCP and DNS are served on."""
+    """A subnet that DHCP and DNS are served on; a shared network may have several on one interface."""
 
     interface: InterfaceName
     subnet: Network
-    #: option 3; the router's address on this network
+    #: option 3
     gateway: Address
+    #: the router's address in this subnet (option 6), where it is not the gateway itself
+    server: Address | None = None
     domain: Domain
     #: option 119
     search: tuple[Domain, ...] = ()
@@ -48,6 +51,11 @@ class DhcpNetwork(Frozen):
     routes: tuple[DhcpRoute, ...] = ()
     #: seconds
     lease: Annotated[Integer, Field(ge=120)] = 86400
+
+    @property
+    def router(self) -> IPv4Address:
+        """The router's own address in the subnet."""
+        return self.gateway if self.server is None else self.server
 
 
 class DhcpHost(Frozen):
@@ -86,11 +94,7 @@ class Dhcp(Frozen):
         return self
 
     def _problems(self) -> Iterator[Problem]:
-        for index, interface in repeated([network.interface for network in self.networks]):
-            yield ("networks", index, "interface"), f"{interface} has a DHCP network already"
-        for index, network in enumerate(self.networks):
-            if network.gateway not in network.subnet:
-                yield ("networks", index, "gateway"), f"{network.gateway} is not in {network.subnet}"
+        yield from self._network_problems()
         for index, identity in repeated([host.id for host in self.hosts]):
             yield ("hosts", index, "id"), f"{identity} is given to two guests"
         for index, (_, mac) in repeated([(host.interface, host.mac) for host in self.hosts]):
@@ -100,20 +104,33 @@ class Dhcp(Frozen):
         # integers: 1,000 guests, and hashing and comparing IPv4Address is slow
         for index, number in repeated([int(host.address) for host in self.hosts]):
             yield ("hosts", index, "address"), f"{IPv4Address(number)} is given to two guests"
-        bounds = {
-            network.interface: (
-                int(network.subnet.network_address),
-                int(network.subnet.broadcast_address),
-                int(network.gateway),
-            )
-            for network in self.networks
-        }
+        yield from self._place_problems()
+
+    def _network_problems(self) -> Iterator[Problem]:
+        for index, (interface, subnet) in repeated([(one.interface, one.subnet) for one in self.networks]):
+            yield ("networks", index, "subnet"), f"{interface} has a DHCP network for {subnet} already"
+        for index, network in enumerate(self.networks):
+            if network.gateway not in network.subnet:
+                yield ("networks", index, "gateway"), f"{network.gateway} is not in {network.subnet}"
+            if network.server is not None and network.server not in network.subnet:
+                yield ("networks", index, "server"), f"{network.server} is not in {network.subnet}"
+            first = next(one for one in self.networks if one.interface == network.interface)
+            if network.domain != first.domain:
+                yield ("networks", index, "domain"), f"{network.interface} has the domain {first.domain} already"
+
+    def _place_problems(self) -> Iterator[Problem]:
+        """Every guest must be in a subnet of its interface, and be nobody of the router's."""
+        bounds: dict[str, list[tuple[int, int, tuple[int, int]]]] = {}
+        for network in self.networks:
+            low, high = int(network.subnet.network_address), int(network.subnet.broadcast_address)
+            bounds.setdefault(network.interface, []).append((low, high, (int(network.gateway), int(network.router))))
         for index, host in enumerate(self.hosts):
             if host.interface not in bounds:
                 yield ("hosts", index, "interface"), f"{host.interface} has no DHCP network"
                 continue
-            low, high, gateway = bounds[host.interface]
-            if not low < (number := int(host.address)) < high:
+            number = int(host.address)
+            own = next((own for low, high, own in bounds[host.interface] if low < number < high), None)
+            if own is None:
                 yield ("hosts", index, "address"), f"{host.address} is no guest address of {host.interface}'s subnet"
-            elif number == gateway:
+            elif number in own:
                 yield ("hosts", index, "address"), f"{host.address} is the router's own"

@@ -55,8 +55,9 @@ def lease_file(settings: Settings) -> Path:
     return settings.run_dir / "dhcp/leases"
 
 
-def _pairs(routes: Iterable[DhcpRoute]) -> str:
-    return ",".join(f"{route.destination},{route.gateway}" for route in routes)
+def _pairs(routes: Iterable[DhcpRoute], *, default: bool) -> str:
+    chosen = (route for route in routes if default or not route.default_only)
+    return ",".join(f"{route.destination},{route.gateway}" for route in chosen)
 
 
 def _config(dhcp: Dhcp, settings: Settings) -> str:
@@ -87,7 +88,7 @@ def host_lines(domains: Domains, host: DhcpHost) -> tuple[str, str]:
 def _own_names(dhcp: Dhcp) -> Iterator[str]:
     """After the guests: the first line of an address is what its PTR record says."""
     for network in dhcp.networks:
-        yield f"{network.gateway} {ROUTER_NAME}.{network.domain} {ROUTER_NAME}\n"
+        yield f"{network.router} {ROUTER_NAME}.{network.domain} {ROUTER_NAME}\n"
     for record in dhcp.records:
         yield f"{record.address} {record.name}\n"
 
@@ -95,10 +96,11 @@ def _own_names(dhcp: Dhcp) -> Iterator[str]:
 def _ruleset(networks: Iterable[DhcpNetwork]) -> Ruleset:
     """Open DHCP, and DNS at the router's own address, on each guest interface."""
     rules: list[tuple[int, str]] = []
-    for network in networks:
-        nic, gateway = network.interface, network.gateway
+    for nic in dict.fromkeys(network.interface for network in networks):
         rules.append((300, f'iifname "{nic}" udp dport 67 accept'))
-        rules.append((300, f'iifname "{nic}" ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept'))
+    for network in networks:
+        nic, own = network.interface, network.router
+        rules.append((300, f'iifname "{nic}" ip daddr {own} meta l4proto {{ tcp, udp }} th dport 53 accept'))
     return Ruleset(rules={"input": tuple(rules)})
 
 

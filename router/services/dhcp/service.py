@@ -65,7 +65,7 @@ def _until(done: Callable[[], bool], what: str) -> None:
 
 def _answers(network: DhcpNetwork, host: Host) -> bool:
     try:
-        dns.ask(str(network.gateway), ROUTER_NAME, timeout=0.5)
+        dns.ask(str(network.router), ROUTER_NAME, timeout=0.5)
     except (OSError, ValueError) as error:
         if host.supervisor.pid(UNIT) is None:
             raise ApplyError(f"dnsmasq ended: {host.supervisor.log_tail(UNIT)}") from error
@@ -80,7 +80,7 @@ def _settle(networks: tuple[DhcpNetwork, ...], host: Host) -> None:
     that the signal arrived in; a second one cannot.
     """
     for network in (*networks, networks[0]):
-        _until(partial(_answers, network, host), f"answer on {network.gateway}")
+        _until(partial(_answers, network, host), f"answer on {network.router}")
 
 
 def _stale(dhcp: Dhcp, host: Host) -> list[tuple[leases.Lease, DhcpNetwork]]:
@@ -109,7 +109,7 @@ def _release_stale(dhcp: Dhcp, host: Host) -> None:
             raise ApplyError(f"dnsmasq keeps the lease of {left[0][0].mac}, which is gone, on {left[0][0].address}")
         burst = left[:BURST]
         for lease, network in burst:
-            leases.release(lease, network.interface, network.gateway)
+            leases.release(lease, network.interface, network.router)
         # sent again after a while: UDP may have lost some
         while time.monotonic() < now + RESEND and not set(burst).isdisjoint(_stale(dhcp, host)):
             time.sleep(0.002)
@@ -167,11 +167,11 @@ class DhcpService(BaseService):
         for network in () if _standby(state) else _served(state):
             name = f"{ROUTER_NAME}.{network.domain}"
             try:
-                answer = dns.ask(str(network.gateway), name)
+                answer = dns.ask(str(network.router), name)
             except (OSError, ValueError) as error:
-                raise ProbeError(f"DNS on {network.gateway} does not answer: {error}") from error
-            if str(network.gateway) not in answer.values:
-                raise ProbeError(f"DNS on {network.gateway} says {name} is {answer.values}, code {answer.code}")
+                raise ProbeError(f"DNS on {network.router} does not answer: {error}") from error
+            if str(network.router) not in answer.values:
+                raise ProbeError(f"DNS on {network.router} says {name} is {answer.values}, code {answer.code}")
 
     def metrics(self, state: RouterState, host: Host) -> str:
         networks = _served(state)
@@ -185,7 +185,7 @@ class DhcpService(BaseService):
         if not _standby(state):
             for name, (metric, description) in _DNS_COUNTERS.items():
                 try:
-                    values = dns.ask(str(networks[0].gateway), name, dns.TXT, dns.CHAOS).values
+                    values = dns.ask(str(networks[0].router), name, dns.TXT, dns.CHAOS).values
                 except (OSError, ValueError):
                     break  # the probe tells that DNS is down; here a value is left out
                 for value in values:

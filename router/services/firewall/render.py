@@ -122,7 +122,10 @@ def render(firewall: Firewall, interfaces: Interfaces, memos: Memos) -> Ruleset:
                     210,
                     f"iifname @guest_interfaces oifname @public_interfaces meta mark & {LEAVING:#x} != 0 accept",
                 ),
-                *((220, f'iifname "{name}" oifname "{name}" ct status dnat accept') for name, _ in own),
+                *(
+                    (220, f'iifname "{name}" oifname "{name}" ct status dnat accept')
+                    for name in dict.fromkeys(name for name, _ in own)
+                ),
                 (
                     230,
                     "iifname @guest_interfaces oifname @guest_interfaces ct status dnat "

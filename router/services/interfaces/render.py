@@ -33,8 +33,12 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
     guests, publics = interfaces.of_role("guest"), interfaces.of_role("public")
     chains = {f"source_{nic.name}": "" for nic in guests}
     rules: dict[str, tuple[tuple[int, str], ...]] = {
+        # where the gateway is another machine, replies from outside arrive here too: new connections alone are judged
         RAW_PREROUTING: ((110, "iifname vmap @guest_sources"),),
-        ADMISSION: ((100, "iifname @public_interfaces ip saddr @guest_subnets drop"),),
+        ADMISSION: (
+            (100, "iifname @public_interfaces ip saddr @guest_subnets drop"),
+            *((110, f'iifname "{nic.name}" jump source_{nic.name}') for nic in guests if nic.gateway is not None),
+        ),
     }
     rules |= {f"source_{nic.name}": _source_guard(nic) for nic in guests}
     sets = {
@@ -44,7 +48,9 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
             "type ipv4_addr; flags interval;", {str(subnet): "" for nic in guests for subnet in subnets(nic)}
         ),
         "guest_sources": Set(
-            "type ifname : verdict;", {f'"{nic.name}"': f"jump source_{nic.name}" for nic in guests}, is_map=True
+            "type ifname : verdict;",
+            {f'"{nic.name}"': f"jump source_{nic.name}" for nic in guests if nic.gateway is None},
+            is_map=True,
         ),
     }
     further = {name: number << PATH_SHIFT for name, number in paths(interfaces).items() if number}

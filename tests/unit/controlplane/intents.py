@@ -18,9 +18,26 @@ from controlplane.convergence.intent.rows import (
     GuestNetwork,
     Intent,
     PublicAddress,
+    Subnet,
 )
 
 EVERYTHING = frozenset({"Dhcp", "Dns", "SourceNat", "StaticNat", "PortForwarding", "Firewall", "UserData"})
+
+
+def isolated(
+    id: str,
+    cidr: str,
+    gateway: str,
+    domain: str,
+    mtu: int | None,
+    egress_allow: bool,
+    services: frozenset[str],
+    rate: int = 0,
+) -> GuestNetwork:
+    """A network of one account, whose gateway is the router."""
+    own = Subnet(cidr, gateway, gateway)
+    return GuestNetwork(id, cidr, gateway, domain, mtu, egress_allow, services, shared=False, subnets=(own,), rate=rate)
+
 
 SMALL = Intent(
     appliance_id="router-1",
@@ -35,7 +52,7 @@ SMALL = Intent(
     zone="zone1",
     resolvers=("192.0.2.53", "192.0.2.54"),
     cloud="8d1b4f5e",
-    networks=(GuestNetwork("net", "10.1.1.0/24", "10.1.1.1", "a.example", 1450, False, EVERYTHING, 100),),
+    networks=(isolated("net", "10.1.1.0/24", "10.1.1.1", "a.example", 1450, False, EVERYTHING, 100),),
     addresses=(
         PublicAddress("ip-3", "net", "203.0.113.2", False, None, "public-p-untagged", "255.255.255.0", "203.0.113.1"),
         PublicAddress(
@@ -104,7 +121,7 @@ def intents(draw: st.DrawFn) -> Intent:
     tiers = draw(st.integers(1, 3))
     segments = draw(st.integers(1, 2))
     networks = tuple(
-        GuestNetwork(
+        isolated(
             id=f"net-{index}",
             cidr=f"10.{index}.0.0/{draw(st.integers(16, 28))}",
             gateway=f"10.{index}.0.1",

@@ -144,7 +144,7 @@ def test_public_ranges(admin: Caller) -> None:
         ({"startip": "203.0.113.250", "endip": "203.0.113.251", "gateway": "203.0.113.1"}, 537),
         # the default range's subnet, but on another VLAN
         ({"startip": "203.0.113.252", "endip": "203.0.113.253", "gateway": "203.0.113.1"}, 537),
-        ({"forvirtualnetwork": "false"}, 432),
+        ({"forvirtualnetwork": "false"}, 431),
         ({"zoneid": "x"}, 431),
     ],
 )
@@ -185,7 +185,7 @@ OFFERING = {"name": "o", "guestiptype": "isolated", "supportedservices": ["Dhcp"
 
 def test_network_offerings(admin: Caller) -> None:
     names = {row["name"] for row in admin("listNetworkOfferings")["networkoffering"]}
-    assert "DefaultIsolatedNetworkOfferingWithSourceNatService" in names and len(names) == 3
+    assert "DefaultIsolatedNetworkOfferingWithSourceNatService" in names and len(names) == 5
     made = admin(
         "createNetworkOffering",
         **OFFERING,
@@ -210,7 +210,10 @@ def test_network_offerings(admin: Caller) -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"guestiptype": "Shared"}, 432),
+        # a shared network has no source NAT, and its addresses are given
+        ({"guestiptype": "Shared", "specifyipranges": "true"}, 431),
+        ({"guestiptype": "Shared", "supportedservices": "Dhcp,Dns"}, 431),
+        ({"specifyvlan": "true"}, 432),
         ({"forvpc": "true"}, 432),
         ({"supportedservices": "Dhcp,Teleport"}, 431),
         ({"supportedservices": "Dhcp,StaticNat"}, 431),
@@ -223,7 +226,7 @@ def test_network_offerings(admin: Caller) -> None:
 )
 def test_bad_network_offerings(admin: Caller, change: dict[str, str], code: int) -> None:
     assert admin.error("createNetworkOffering", **(OFFERING | change))["errorcode"] == code
-    assert admin("listNetworkOfferings")["count"] == 3
+    assert admin("listNetworkOfferings")["count"] == 5
 
 
 def test_templates(admin: Caller, runtime: FakeRuntime) -> None:

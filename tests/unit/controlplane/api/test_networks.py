@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.store.defaults import DEFAULT_NETWORK_OFFERING
+from controlplane.store.defaultofferings import DEFAULT_NETWORK_OFFERING
 from tests.acting import ActingRuntime, Tenant
 
 PERSISTENT = f"{DEFAULT_NETWORK_OFFERING}Persistent"

@@ -395,7 +395,7 @@ def test_what_belongs_to_another(tenant: Tenant, bob: Tenant) -> None:
     assert bob.call.error("deployVirtualMachine", networkids=mine, **given)["errorcode"] == 531
     # an administrator may, but not mix owners
     error = tenant.call.error("deployVirtualMachine", networkids=network["id"], **given)
-    assert error["errorcode"] == 431
+    assert error["errorcode"] == 531
     for_bob = {"account": "bob", "domainid": bob.call("listVirtualMachines").get("domainid", vm["domainid"])}
     assert tenant.vm(networkids=network["id"], **for_bob)["account"] == "bob"
     assert "instancename" not in bob.call("listVirtualMachines")["virtualmachine"][0]

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane.compute import vms
-from controlplane.errors import InUseError, ParameterError
+from controlplane.errors import InUseError, ParameterError, PermissionDeniedError
 from controlplane.network import firewall, forwarding, staticnat
 from controlplane.network.ports import Ports, Traffic
 from controlplane.store.models import Account, FirewallRule, Nic, PortForwardingRule, PublicIp, Vm, Zone
@@ -55,7 +55,7 @@ def test_networks_that_a_vm_cannot_be_on(rows: Rows, session: Session) -> None:
     network = rows.network()
     with pytest.raises(ParameterError, match="twice"):
         rows.vm(network, network)
-    with pytest.raises(ParameterError, match="does not belong"):
+    with pytest.raises(PermissionDeniedError, match="may not use"):
         rows.vm(rows.network(account=bob))
     elsewhere = rows.network(name="far")
     elsewhere.zone_id = rows.add(Zone(name="z2", dns1="192.0.2.1", internal_dns1="192.0.2.1")).id

@@ -107,7 +107,7 @@ GOLDEN = {
                     "subnet": "10.1.1.0/24",
                     "gateway": "10.1.1.1",
                     "domain": "a.example",
-                    "search": [],
+                    "search": ["a.example"],
                     "mtu": 1450,
                     "routes": [],
                     "lease": 86400,

@@ -102,7 +102,7 @@ def test_two_sessions_that_choose_the_same_address_get_different_ones(
     """The unique constraint decides; the loser takes the next one."""
     network, vm = rows.network(), rows.vm(rows.network())
     rows.vm(network, address="10.1.1.2")
-    monkeypatch.setattr(allocation, "_free_guest_addresses", lambda *_: iter(["10.1.1.2", "10.1.1.3"]))
+    monkeypatch.setattr(allocation, "free_guest_addresses", lambda *_: iter(["10.1.1.2", "10.1.1.3"]))
     assert _add(rows, network, vm).address == "10.1.1.3"
 
 

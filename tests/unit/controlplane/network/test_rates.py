@@ -11,14 +11,14 @@ from controlplane.convergence.compile.router import compile_router
 from controlplane.network import allocation, rates
 from router.document import RouterDocument
 from tests.rows import Rows
-from tests.unit.controlplane.intents import SMALL
+from tests.unit.controlplane.intents import EVERYTHING, SMALL, isolated
 
 
 def compiled(*networks: int) -> dict[str, int]:
     """Interface -> rate of a router that serves networks of these rates."""
-    [one], nics = SMALL.networks, list(SMALL.nics)
+    nics = list(SMALL.nics)
     served = tuple(
-        one._replace(id=f"net{number}", rate=rate, cidr=f"10.{number}.0.0/24", gateway=f"10.{number}.0.1")
+        isolated(f"net{number}", f"10.{number}.0.0/24", f"10.{number}.0.1", "a.example", 1450, False, EVERYTHING, rate)
         for number, rate in enumerate(networks)
     )
     guests = tuple(

@@ -8,7 +8,8 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from controlplane.api.passwords import check_password
-from controlplane.store.defaults import ADMIN_FILE, ADMIN_USER_ID, DEFAULT_NETWORK_OFFERING, ensure_defaults
+from controlplane.store.defaultofferings import DEFAULT_NETWORK_OFFERING
+from controlplane.store.defaults import ADMIN_FILE, ADMIN_USER_ID, ensure_defaults
 from controlplane.store.models import Base, NetworkOffering, ServiceOffering, User
 from tests.control import FACTS, FakeRuntime
 

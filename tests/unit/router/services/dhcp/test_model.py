@@ -11,12 +11,20 @@ from tests.documents import small_state
 from tests.unit.router.refused import assert_refused
 
 NETWORK = {"interface": "eth0", "subnet": "10.1.1.0/24", "gateway": "10.1.1.1", "domain": "b.example"}
+OTHER = NETWORK | {"subnet": "10.1.2.0/24", "gateway": "10.1.2.1"}
 
 
 @pytest.mark.parametrize(
     ("path", "value", "field", "message"),
     [
-        ("networks.+", NETWORK, "networks.1.interface", "eth0 has a DHCP network already"),
+        (
+            "networks.+",
+            NETWORK | {"domain": "a.example"},
+            "networks.1.subnet",
+            "eth0 has a DHCP network for 10.1.1.0/24",
+        ),
+        ("networks.+", OTHER | {"domain": "b.example"}, "networks.1.domain", "eth0 has the domain a.example already"),
+        ("networks.0.server", "10.1.2.1", "networks.0.server", "10.1.2.1 is not in 10.1.1.0/24"),
         ("networks.0.subnet", "10.1.1.5/24", "networks.0.subnet", "IPv4 network"),
         ("networks.0.gateway", "10.1.2.1", "networks.0.gateway", "10.1.2.1 is not in 10.1.1.0/24"),
         ("networks.0.domain", "a b", "networks.0.domain", "letters, digits"),

@@ -43,10 +43,10 @@ dhcp-option=tag:secondary,option:router
 dhcp-option=tag:secondary,option:dns-server
 dhcp-option=tag:secondary,option:domain-name
 
-dhcp-range=10.1.1.0,static,255.255.255.0,86400
+dhcp-range=set:net0,10.1.1.0,static,255.255.255.0,86400
 domain=a.example,10.1.1.0/24,local
-dhcp-option=tag:eth0,tag:!secondary,option:router,10.1.1.1
-dhcp-option=tag:eth0,tag:!secondary,option:dns-server,10.1.1.1
+dhcp-option=tag:net0,tag:!secondary,option:router,10.1.1.1
+dhcp-option=tag:net0,tag:!secondary,option:dns-server,10.1.1.1
 
 # --- DNS: our names from the names file, everything else from the zone's resolvers
 no-resolv
@@ -70,7 +70,7 @@ def files(raw: Raw) -> dict[str, str]:
 
 
 def options(raw: Raw) -> list[str]:
-    return [line for line in files(raw)["/c/dhcp/dnsmasq.conf"].splitlines() if line.startswith("dhcp-option=tag:eth")]
+    return [line for line in files(raw)["/c/dhcp/dnsmasq.conf"].splitlines() if line.startswith("dhcp-option=tag:net")]
 
 
 def test_small_network() -> None:
@@ -109,13 +109,13 @@ def test_every_option() -> None:
     )
     raw["dhcp"]["expose_resolvers"] = True
     assert options(raw) == [
-        "dhcp-option=tag:eth0,tag:!secondary,option:router,10.1.1.1",
-        "dhcp-option=tag:eth0,tag:!secondary,option:dns-server,10.1.1.1,203.0.113.53",
-        "dhcp-option=tag:eth0,tag:!secondary,option:domain-search,a.example,b.example",
-        "dhcp-option=tag:eth0,option:mtu,1400",
-        "dhcp-option=tag:eth0,tag:!secondary,option:classless-static-route,"
+        "dhcp-option=tag:net0,tag:!secondary,option:router,10.1.1.1",
+        "dhcp-option=tag:net0,tag:!secondary,option:dns-server,10.1.1.1,203.0.113.53",
+        "dhcp-option=tag:net0,tag:!secondary,option:domain-search,a.example,b.example",
+        "dhcp-option=tag:net0,option:mtu,1400",
+        "dhcp-option=tag:net0,tag:!secondary,option:classless-static-route,"
         "192.168.0.0/16,10.1.1.254,0.0.0.0/0,10.1.1.1",
-        "dhcp-option=tag:eth0,tag:secondary,option:classless-static-route,192.168.0.0/16,10.1.1.254",
+        "dhcp-option=tag:net0,tag:secondary,option:classless-static-route,192.168.0.0/16,10.1.1.254",
     ]
 
 

@@ -24,7 +24,7 @@ NIC = {"name": "eth3", "mac": "02:00:00:00:00:03", "role": "guest", "addresses":
         ("0.mtu", "1500", "0.mtu", "valid integer"),
         ("0.addresses", ["10.1.1.1"], "0.addresses.0", "must have a prefix length"),
         ("0.addresses", ["10.1.1.1/24", "fe80::1/64"], "0.addresses.1", "IPv4 interface"),
-        ("0.gateway", "10.1.1.254", "0.gateway", "leave it out"),
+        ("0.gateway", "10.1.1.1", "0.gateway", "leave it out"),
         ("2.gateway", "198.51.100.1", "2.gateway", "198.51.100.1 is in none of"),
         ("0.speed", 1000, "0.speed", "Extra inputs"),
         ("+", {**NIC, "mac": CONTROL_MAC}, "3.mac", f"{CONTROL_MAC} is given to two interfaces"),
