@@ -22,6 +22,7 @@ from router.services.nat.model import Nat
 from router.services.password.model import Passwords
 from router.services.shaping.model import Shaping
 from router.services.sourceguard.model import SourceGuard
+from router.services.vpn.model import Vpn
 
 
 class RouterState(Frozen):
@@ -38,6 +39,7 @@ class RouterState(Frozen):
     loadbalancer: LoadBalancer | None = None
     shaping: Shaping | None = None
     sourceguard: SourceGuard | None = None
+    vpn: Vpn | None = None
 
     @model_validator(mode="after")
     def _check(self) -> RouterState:
@@ -62,6 +64,7 @@ class RouterState(Frozen):
                     yield (*where, index, "address"), text
         yield from self._balanced_problems()
         yield from self._shaped_problems()
+        yield from self._vpn_problems()
 
     def _balanced_problems(self) -> Iterator[Problem]:
         """A port that is balanced cannot be forwarded too: the packets would never arrive here."""
@@ -84,6 +87,33 @@ class RouterState(Frozen):
             if roles.get(shaped.interface, "control") == "control":
                 text = f"{shaped.interface} is not a guest, public or private-gateway interface of this router"
                 yield ("shaping", "interfaces", index, "interface"), text
+
+    def _vpn_problems(self) -> Iterator[Problem]:
+        """Packets of the VPN must arrive here, and an address of each local network is what tunnels are bound to."""
+        if self.vpn is None:
+            return
+        static = {one.address for one in self.nat.static} if self.nat else set()
+        taken = {
+            (forward.address, port)
+            for forward in (self.nat.forwards if self.nat else ())
+            for port in (500, 4500)
+            if forward.protocol == "udp" and forward.ports.first <= port <= forward.ports.last
+        }
+        own = [address.ip for nic in self.interfaces.of_role("guest") for address in nic.addresses]
+        public = self.interfaces.public_addresses()
+        for index, one in enumerate(self.vpn.connections):
+            place = ("vpn", "connections", index)
+            if one.local not in public:
+                yield (*place, "local"), f"{one.local} is not an address of a public interface"
+            if one.local in static:
+                yield (*place, "local"), f"{one.local} is in use by static NAT"
+            for port in (500, 4500):
+                if (one.local, port) in taken:
+                    yield (*place, "local"), f"UDP port {port} of {one.local} is forwarded to a guest"
+            for number, network in enumerate(one.local_networks):
+                if not any(address in network for address in own):
+                    text = f"no guest interface has an address in {network}"
+                    yield (*place, "local_networks", number), text
 
     def _guest_interfaces(self) -> Iterator[tuple[Place, str]]:
         """Every field that must name a guest interface."""

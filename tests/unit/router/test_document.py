@@ -56,7 +56,7 @@ FORWARD = {
 @pytest.mark.parametrize(
     ("path", "value", "field", "message"),
     [
-        ("vpn", {}, "vpn", "Extra inputs"),
+        ("tunnels", {}, "tunnels", "Extra inputs"),
         ("dhcp.networks.0.gateway", "10.1.1.2", "dhcp.networks.0.gateway", "10.1.1.2 is not on eth0"),
         ("nat.source.0.interface", "eth2", "nat.source.0.interface", "eth2 is not a guest interface"),
         ("nat.source.0.address", "203.0.113.9", "nat.source.0.address", "203.0.113.9 is not an address of a public"),

@@ -1,0 +1,149 @@
+"""VPN: site-to-site IPsec tunnels (guide: chapter 15.17.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_serializer, model_validator
+
+from appliance.schema.problems import Problem, refuse, repeated
+from appliance.schema.types import Address, Flag, Frozen, Integer, Network, RuleId
+
+Cipher = Literal["3des", "aes128", "aes192", "aes256", "aes128gcm16", "aes256gcm16", "chacha20poly1305"]
+Hash = Literal["md5", "sha1", "sha256", "sha384", "sha512"]
+Group = Literal[
+    "modp1024",
+    "modp1536",
+    "modp2048",
+    "modp3072",
+    "modp4096",
+    "modp6144",
+    "modp8192",
+    "ecp256",
+    "ecp384",
+    "ecp521",
+    "curve25519",
+]
+#: ciphers that authenticate by themselves (RFC 5116); RFC 5282 brings them to IKEv2 only
+AEAD: frozenset[Cipher] = frozenset({"aes128gcm16", "aes256gcm16", "chacha20poly1305"})
+
+Lifetime = Annotated[Integer, Field(ge=60, le=86_400)]
+Seconds = Annotated[Integer, Field(ge=1, le=3600)]
+
+
+class PresharedKey(Frozen):
+    """A secret that both ends know."""
+
+    psk: Annotated[SecretStr, Field(min_length=1, max_length=256)]
+
+    @field_serializer("psk", when_used="json")
+    def _reveal(self, value: SecretStr) -> str:
+        return value.get_secret_value()
+
+
+class IkePolicy(Frozen):
+    """Phase 1. ``hash`` is the integrity algorithm and the pseudo-random function, with an AEAD cipher only the latter.
+
+    Without ``group`` any of the strong ones will do.
+    """
+
+    encryption: Cipher = "aes256"
+    hash: Hash = "sha256"
+    group: Group | None = "modp2048"
+
+
+class EspPolicy(Frozen):
+    """Phase 2. ``hash`` is absent with an AEAD cipher. ``group``: perfect forward secrecy, None for none."""
+
+    encryption: Cipher = "aes256"
+    hash: Hash | None = "sha256"
+    group: Group | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> EspPolicy:
+        if (self.hash is None) != (self.encryption in AEAD):
+            text = f"goes without {self.encryption}, which authenticates by itself"
+            refuse([(("hash",), text if self.hash else f"{self.encryption} needs one")])
+        return self
+
+
+class SiteConnection(PresharedKey):
+    """A tunnel from ``local``, a public address of this router, to the gateway ``peer``.
+
+    ``local_networks`` behind this router and ``remote_networks`` behind the peer reach each other. ``serial``: another
+    number takes the tunnel down and brings it up again. ``dpd``: seconds without traffic after which the peer
+    is asked whether it lives; None never asks.
+    """
+
+    id: RuleId
+    local: Address
+    peer: Address
+    local_networks: Annotated[tuple[Network, ...], Field(min_length=1)]
+    remote_networks: Annotated[tuple[Network, ...], Field(min_length=1)]
+    version: Literal["ike", "ikev1", "ikev2"] = "ike"
+    ike: IkePolicy = IkePolicy()
+    esp: EspPolicy = EspPolicy()
+    #: seconds
+    ike_lifetime: Lifetime = 86_400
+    esp_lifetime: Lifetime = 3600
+    dpd: Seconds | None = None
+    #: wait for the peer instead of calling it
+    passive: Flag = False
+    #: ESP in UDP also where no NAT is on the way
+    force_encap: Flag = False
+    #: a security association for each pair of networks instead of one for all; IKEv1 knows nothing else
+    split: Flag = False
+    serial: Integer = 0
+
+    @property
+    def pairs(self) -> tuple[tuple[tuple[Network, ...], tuple[Network, ...]], ...]:
+        """Local and remote networks of each security association."""
+        if self.version == "ikev2" and not self.split:
+            return ((self.local_networks, self.remote_networks),)
+        return tuple(((local,), (remote,)) for local in self.local_networks for remote in self.remote_networks)
+
+    @model_validator(mode="after")
+    def _check(self) -> SiteConnection:
+        refuse(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        if self.ike.encryption in AEAD and self.version != "ikev2":
+            yield ("ike", "encryption"), f"{self.ike.encryption} protects IKE in version ikev2 only"
+        for index, remote in enumerate(self.remote_networks):
+            if self.peer in remote:
+                yield (
+                    ("remote_networks", index),
+                    f"the peer {self.peer} is in {remote}, and would be reached through itself",
+                )
+            for local in self.local_networks:
+                if remote.overlaps(local):
+                    yield ("remote_networks", index), f"{remote} overlaps the local network {local}"
+            if any(remote.overlaps(other) for other in self.remote_networks[:index]):
+                yield ("remote_networks", index), f"{remote} overlaps another one"
+
+
+class Vpn(Frozen):
+    """All of a router's VPN."""
+
+    connections: tuple[SiteConnection, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Vpn:
+        refuse(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        for index, identity in repeated([one.id for one in self.connections]):
+            yield ("connections", index, "id"), f"{identity} is given twice"
+        for index, ends in repeated([(one.local, one.peer) for one in self.connections]):
+            yield ("connections", index, "peer"), f"{ends[0]} has a connection to {ends[1]} already"
+        seen: list[tuple[Network, str]] = []
+        for index, one in enumerate(self.connections):
+            for place, network in enumerate(one.remote_networks):
+                for other, owner in seen:
+                    if network.overlaps(other):
+                        text = f"{network} overlaps {other}, which is behind connection {owner}"
+                        yield ("connections", index, "remote_networks", place), text
+            seen += [(network, one.id) for network in one.remote_networks]

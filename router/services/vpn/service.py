@@ -1,0 +1,149 @@
+"""VPN: strongSwan's charon, whose connections and secrets are loaded over vici."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from appliance.engine.service import BaseService, Change, Host, Rendered
+from appliance.errors import ApplyError, ProbeError
+from appliance.settings import Settings
+from router.document import RouterState
+from router.services.vpn.charon import Charon, RefusedError, charon
+from router.services.vpn.connections import identity, load_conn, load_shared, name
+from router.services.vpn.model import Vpn
+from router.services.vpn.render import UNIT, config_file, render, served, socket_file
+from router.services.vpn.watch import Watch
+
+#: seconds that charon may take to start
+PATIENCE = 5.0
+
+
+def _await(host: Host) -> None:
+    """Return when charon answers."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with charon(socket_file(host.settings)) as daemon:
+                daemon.connections()
+                return
+        except OSError as error:
+            if host.supervisor.pid(UNIT) is None or time.monotonic() > deadline:
+                raise ApplyError(f"charon did not start: {host.supervisor.log_tail(UNIT)}") from error
+            time.sleep(0.01)
+
+
+def _bring(daemon: Charon, vpn: Vpn, rekeyed: frozenset[str]) -> None:
+    """Make charon have exactly these connections; ``rekeyed``: ids of those whose secret is another one now."""
+    wanted = {name(one): one for one in vpn.connections}
+    loaded = daemon.connections()
+    for gone in sorted(loaded - wanted.keys()):
+        daemon.unload(gone)
+    secrets = daemon.secrets()
+    for id in sorted(secrets - {one.id for one in vpn.connections}):
+        daemon.unload_secret(id)
+    for key, connection in wanted.items():
+        if connection.id not in secrets or connection.id in rekeyed:
+            daemon.load_secret(load_shared(connection))
+        if key not in loaded:
+            daemon.load(load_conn(connection))
+        elif connection.id in rekeyed:
+            daemon.terminate(key)
+
+
+class VpnService(BaseService):
+    name = "vpn"
+    after = ("interfaces", "firewall", "nat")
+    inputs = ("vpn", "interfaces")
+
+    def __init__(self) -> None:
+        self._watch: Watch | None = None
+
+    def render(self, state: RouterState, settings: Settings) -> Rendered:
+        return render(state, settings)
+
+    def apply(self, change: Change, host: Host) -> None:
+        vpn = served(change.after)
+        if vpn is None:
+            if self._watch is not None:
+                self._watch.stop()
+                self._watch = None
+            return
+        if UNIT not in change.started and config_file(host.settings) in change.files:
+            host.supervisor.restart(UNIT)
+        _await(host)
+        rekeyed = _rekeyed(served(change.before), vpn)
+        try:
+            with charon(socket_file(host.settings)) as daemon:
+                _bring(daemon, vpn, rekeyed)
+        except (OSError, RefusedError) as error:
+            raise ApplyError(f"the VPN connections cannot be loaded: {error}") from error
+        watch = self._watching(vpn, host)
+        for id in rekeyed:
+            watch.again(id)
+
+    def _watching(self, vpn: Vpn, host: Host) -> Watch:
+        if self._watch is None:
+            self._watch = Watch(socket_file(host.settings))
+            self._watch.see(vpn.connections)
+            self._watch.start()
+        self._watch.see(vpn.connections)
+        return self._watch
+
+    def drift(self, state: RouterState, host: Host) -> str | None:
+        vpn = served(state)
+        if vpn is None:
+            return None
+        try:
+            with charon(socket_file(host.settings)) as daemon:
+                missing = {name(one) for one in vpn.connections} - daemon.connections()
+        except OSError:
+            return None  # the supervisor starts it again, the probe tells
+        self._watching(vpn, host)  # an agent that adopted a running charon begins here
+        return f"charon lacks connection {', '.join(map(identity, sorted(missing)[:3]))}" if missing else None
+
+    def probe(self, state: RouterState, host: Host) -> None:
+        vpn = served(state)
+        if vpn is None:
+            return
+        try:
+            with charon(socket_file(host.settings)) as daemon:
+                missing = {name(one) for one in vpn.connections} - daemon.connections()
+        except OSError as error:
+            raise ProbeError(f"charon does not answer: {error}; {host.supervisor.log_tail(UNIT, 3)}") from error
+        if missing:
+            raise ProbeError(f"charon lacks connection {', '.join(map(identity, sorted(missing)[:3]))}")
+
+    def metrics(self, state: RouterState, host: Host) -> str:
+        vpn = served(state)
+        if vpn is None or self._watch is None:
+            return ""
+        conditions = self._watch.conditions()
+        lines = [
+            "# HELP gatehouse_vpn_connection_up Whether a site-to-site connection is connected",
+            "# TYPE gatehouse_vpn_connection_up gauge",
+        ]
+        lines += [
+            f'gatehouse_vpn_connection_up{{connection="{id}"}} {int(one.state == "Connected")}'
+            for id, one in sorted(conditions.items())
+        ]
+        return "\n".join(lines) + "\n"
+
+    def report(self, host: Host) -> Any:
+        """``{"connections": {id: {"state": ..., "detail": ...}}}``; None without any."""
+        if self._watch is None:
+            return None
+        return {
+            "connections": {
+                id: {"state": one.state, "detail": one.detail} for id, one in sorted(self._watch.conditions().items())
+            }
+        }
+
+
+def _rekeyed(before: Vpn | None, after: Vpn) -> frozenset[str]:
+    """Ids of the connections whose secret changed."""
+    old = {one.id: one.psk for one in before.connections} if before is not None else {}
+    return frozenset(one.id for one in after.connections if one.id in old and old[one.id] != one.psk)
+
+
+SERVICE = VpnService()
