@@ -64,6 +64,9 @@ migration: $(VENV)/.installed ## write a migration for what the tables' models c
 lock: ## pin every dependency with hashes (needs uv)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
 	    --group dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --group appliance \
+	    --constraint requirements.lock --python-version 3.13 --python-platform x86_64-manylinux_2_40 \
+	    --output-file image-build/requirements.lock
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) $(PAGE)/node_modules .mypy_cache .ruff_cache .pytest_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,5 @@ class Settings:
     watch_interval: float = 1.0
     #: seconds between two probes of every service
     probe_interval: float = 5.0
+    #: what runs the daemons: children of the agent, or systemd where it is the first process
+    supervisor: Literal["direct", "systemd"] = "direct"

@@ -31,8 +31,16 @@ class Api:
     """Answers requests of the control plane."""
 
     def __init__(
-        self, identity: Identity, engine: Engine, worker: Worker, prober: Prober, certificates: Certificates
+        self,
+        identity: Identity,
+        engine: Engine,
+        worker: Worker,
+        prober: Prober,
+        certificates: Certificates,
+        degraded: str = "",
     ) -> None:
+        """``degraded``: why state does not survive a reboot, for the health answer; "" where it does."""
+        self._degraded = degraded
         self._identity, self._engine = identity, engine
         self._worker, self._prober, self._certificates = worker, prober, certificates
         self._started = time.time()
@@ -118,6 +126,8 @@ class Api:
         if trouble := self._engine.trouble:
             detail = "; ".join(f"{problem.service}: {problem.message}" for problem in trouble)
             services["engine"] = ServiceHealth(healthy=False, detail=detail, checked=time.time())
+        if self._degraded:
+            services["state-disk"] = ServiceHealth(healthy=False, detail=self._degraded, checked=time.time())
         health = Health(
             healthy=all(result.healthy for result in services.values()),
             generation=self._engine.applied.generation,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import threading
 from pathlib import Path
 
 from appliance.errors import GatehouseError
+
+log = logging.getLogger(__name__)
 
 #: the name in the control plane's certificate (controlplane/pki.py)
 CONTROL_PLANE = "control-plane"
@@ -20,8 +23,12 @@ class CertificateRefusedError(GatehouseError):
 class Certificates:
     """``ca.pem``, ``cert.pem`` and ``key.pem`` of ``directory``; read again when one of them changes."""
 
-    def __init__(self, directory: Path) -> None:
-        """Raises OSError or ssl.SSLError when they cannot be used."""
+    def __init__(self, directory: Path, kept: Path | None = None) -> None:
+        """``kept``: where an installed certificate is also written, for a directory that ends with the boot.
+
+        Raises OSError or ssl.SSLError when they cannot be used.
+        """
+        self._kept = kept
         self._ca, self._certificate, self._key = (directory / name for name in ("ca.pem", "cert.pem", "key.pem"))
         self._lock = threading.Lock()
         self._seen = self._stamp()
@@ -56,6 +63,19 @@ class Certificates:
         except (OSError, ssl.SSLError, ValueError) as error:
             candidate.unlink(missing_ok=True)
             raise CertificateRefusedError(f"certificate not taken: {error}") from error
+        self._keep(certificate)
+
+    def _keep(self, certificate: bytes) -> None:
+        if self._kept is None:
+            return
+        temporary = self._kept.with_name(f".{self._kept.name}.new")
+        try:
+            temporary.write_bytes(certificate)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(self._kept)
+        except OSError as error:  # it serves; after a reboot the control plane finds the older one and renews again
+            log.error("the certificate is not kept over a reboot: %s", error)
 
     def _load(self, certificate: Path) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -81,8 +101,21 @@ def is_control_plane(peer: dict[str, object] | None) -> bool:
     return ("DNS", CONTROL_PLANE) in names  # type: ignore[operator]
 
 
-def _shake_hands(server: ssl.SSLContext, ca: Path) -> None:
-    """Have a client that trusts ``ca`` accept the server's certificate, in memory. Raises ssl.SSLError."""
+def describe(certificate: Path, key: Path, ca: Path) -> dict[str, object]:
+    """What a client that trusts ``ca`` sees of a certificate (``SSLSocket.getpeercert()``).
+
+    Raises OSError or ssl.SSLError when it is not for ``key``, not by ``ca`` or not valid now.
+    """
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    return _shake_hands(server, ca)
+
+
+def _shake_hands(server: ssl.SSLContext, ca: Path) -> dict[str, object]:
+    """Have a client that trusts ``ca`` accept the server's certificate, in memory; the certificate.
+
+    Raises ssl.SSLError.
+    """
     server.verify_mode = ssl.CERT_NONE
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
@@ -94,3 +127,4 @@ def _shake_hands(server: ssl.SSLContext, ca: Path) -> None:
             end.do_handshake()
         except ssl.SSLWantReadError:
             continue
+    return dict(ends[0].getpeercert() or {})

@@ -143,7 +143,7 @@ class DirectSupervisor:
         unit = process.unit
         assert unit is not None
         record_path = self._directory / unit.name
-        _make_writable(unit)
+        make_writable(unit)
         command = _confined(unit)
         log_file = os.open(self._log(unit.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
@@ -282,7 +282,8 @@ def _definition(unit: Unit) -> str:
     return hashlib.sha256(repr((unit.argv, unit.user, sorted(unit.capabilities))).encode()).hexdigest()
 
 
-def _make_writable(unit: Unit) -> None:
+def make_writable(unit: Unit) -> None:
+    """Make the directories that the unit may write in, for its user."""
     owner = pwd.getpwnam(unit.user)
     for directory in unit.writable:
         directory.mkdir(mode=0o750, parents=True, exist_ok=True)

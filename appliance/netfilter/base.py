@@ -50,8 +50,8 @@ FORWARD = "forward"
 _REPLIES = "ct state vmap { established : accept, related : accept, invalid : drop }"
 
 
-def guard(control: str, port: int) -> Ruleset:
-    """Deny-first rules: only the agent's ``port`` on interface ``control``, loopback, replies and ping there.
+def guard(control: str, *ports: int) -> Ruleset:
+    """Deny-first rules: only TCP ``ports`` (the agent's first) on interface ``control``, loopback, replies and ping there.
 
     ICMP errors about our own connections (path MTU) are replies. Services build on it, see the module's text.
     """
@@ -73,7 +73,7 @@ def guard(control: str, port: int) -> Ruleset:
                 (0, 'iifname "lo" accept'),
                 (10, _REPLIES),
                 (100, "meta nfproto ipv6 drop"),
-                (110, f'iifname "{control}" tcp dport {port} accept'),
+                *((110, f'iifname "{control}" tcp dport {port} accept') for port in ports),
                 (120, f'iifname "{control}" icmp type echo-request accept'),
                 (130, f'iifname "{control}" drop'),
             ),
