@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PAGE := consoleproxy/services/console/page
 PYTEST_ARGS ?=
+FORMATS ?= qcow2
 
-.PHONY: help setup packages demo test unit netns bench check schema migration lock clean
+.PHONY: help setup packages demo test unit netns vm image image-check bench check schema migration lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,15 @@ unit: $(VENV)/.installed ## fast tests, no processes
 
 netns: setup ## real daemons and clients in network namespaces
 	$(BIN)/python -m pytest tests/netns -n 2 --dist loadfile $(PYTEST_ARGS)
+
+vm: setup ## the image booted in virtual machines (builds it when what it is made of changed)
+	$(BIN)/python -m pytest tests/vm $(PYTEST_ARGS)
+
+image: setup ## the system VMs' image, build/image/gatehouse.qcow2: make image FORMATS=qcow2,raw,vmdk,vpc IMAGE_ARGS=--force
+	$(BIN)/python -m tools.image --formats $(FORMATS) $(IMAGE_ARGS)
+
+image-check: setup ## build the image twice and compare the bytes
+	$(BIN)/python -m tools.image --twice
 
 check: $(VENV)/.installed ## lint and types
 	$(BIN)/ruff check .

@@ -66,7 +66,7 @@ def serve(settings: Settings) -> None:
     control.set_up(identity.control)
     prober = Prober(engine, settings.probe_interval)
     worker = Worker(engine, prober, settings.watch_interval)
-    api = Api(identity, engine, worker, prober, certificates, boot.degraded(settings.run_dir))
+    api = Api(identity, engine, worker, prober, certificates, degraded=boot.degraded(settings.run_dir))
     address = str(IPv4Interface(identity.control.address).ip)
     listener = socket.create_server((address, identity.port), backlog=128)
     worker.start()

@@ -37,6 +37,7 @@ class Api:
         worker: Worker,
         prober: Prober,
         certificates: Certificates,
+        *,
         degraded: str = "",
     ) -> None:
         """``degraded``: why state does not survive a reboot, for the health answer; "" where it does."""

@@ -51,7 +51,7 @@ _REPLIES = "ct state vmap { established : accept, related : accept, invalid : dr
 
 
 def guard(control: str, *ports: int) -> Ruleset:
-    """Deny-first rules: only TCP ``ports`` (the agent's first) on interface ``control``, loopback, replies and ping there.
+    """Deny-first rules: only TCP ``ports`` and ping on interface ``control``, loopback, and replies.
 
     ICMP errors about our own connections (path MTU) are replies. Services build on it, see the module's text.
     """

@@ -10,7 +10,7 @@ import ipaddress
 import itertools
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,21 @@ State = Frozen | Mapping[str, Any]
 
 
 class Lab:
-    """Everything in it goes when it is closed."""
+    """Everything in it goes when it is closed.
 
-    def __init__(self, directory: Path) -> None:
-        self.hypervisor = NamespaceHypervisor(
+    ``hypervisor`` makes its hypervisor; ``patience`` is how many times longer than in a namespace things may take.
+    """
+
+    def __init__(
+        self, directory: Path, hypervisor: Callable[..., NamespaceHypervisor] = NamespaceHypervisor, patience: float = 1
+    ) -> None:
+        self.hypervisor = hypervisor(
             directory / "hypervisor",
             data=directory,
             # guests can run the tests' own programs
             guest_paths=(REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)),
         )
+        self.patience = patience
         self.hypervisor.open()
         self.authority = Authority(directory / "ca")
         self.routers: dict[str, Router] = {}
@@ -233,7 +239,7 @@ class Router(Instance):
         self.wait_agent()
 
     def wait_agent(self, timeout: float = 15) -> Status:
-        return wait_for(self.agent.status, timeout, f"the agent of {self.id}")
+        return wait_for(self.agent.status, timeout * self.lab.patience, f"the agent of {self.id}")
 
     def stop(self, *, force: bool = False) -> None:
         self.lab.hypervisor.stop(self.id, force=force)
@@ -254,7 +260,7 @@ class Router(Instance):
 
     def push_document(self, document: bytes, *, wait: float = 20) -> Status:
         """Push bytes and return the status, whatever came of it."""
-        return self.agent.push(document, wait=wait)
+        return self.agent.push(document, wait=wait * self.lab.patience)
 
     def status(self) -> Status:
         return self.agent.status()
@@ -271,7 +277,7 @@ class Router(Instance):
             assert health.healthy, health
             return health
 
-        found = wait_for(healthy, timeout, f"{self.id} to be healthy")
+        found = wait_for(healthy, timeout * self.lab.patience, f"{self.id} to be healthy")
         assert found is not None
         return found
 

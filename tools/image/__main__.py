@@ -16,7 +16,7 @@ FOLDER = inputs.REPOSITORY / "build/image"
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.image", description=__doc__)
-    parser.add_argument("--formats", default="qcow2", help=f"with commas between them; known: {', '.join(disk.FORMATS)}")
+    parser.add_argument("--formats", default="qcow2", help=f"with commas between; known: {', '.join(disk.FORMATS)}")
     parser.add_argument("--force", action="store_true", help="build although nothing changed, for newer packages")
     parser.add_argument("--twice", action="store_true", help="build twice and compare the bytes")
     parser.add_argument("--folder", type=Path, default=FOLDER)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -171,6 +170,6 @@ def same_twice(folder: Path) -> list[str]:
         if different:
             kept = folder / "different"
             shutil.rmtree(kept, ignore_errors=True)
-            os.rename(name, kept)
+            Path(name).rename(kept)
             Path(name).mkdir()
     return different

@@ -61,7 +61,10 @@ def assemble(target: Path, boot: Path, root: Path, identifier: bytes) -> None:
         # type 0x0e: FAT16 by LBA, active; type 0x83: Linux
         for number, (part, active, kind) in enumerate(((boot, 0x80, 0x0E), (root, 0, 0x83))):
             size = part.stat().st_size
-            entry = struct.pack("<B3sB3sII", active, b"\xfe\xff\xff", kind, b"\xfe\xff\xff", at // SECTOR, -(-size // SECTOR))
+            sectors = -(-size // SECTOR)
+            # 0xfeffff: beyond what cylinders, heads and sectors can say
+            far = b"\xfe\xff\xff"
+            entry = struct.pack("<B3sB3sII", active, far, kind, far, at // SECTOR, sectors)
             record[446 + 16 * number : 462 + 16 * number] = entry
             disk.seek(at)
             with part.open("rb") as content:

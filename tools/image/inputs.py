@@ -19,9 +19,8 @@ _INPUTS = ("image-build", "tools/image", *PACKAGES)
 
 def files(folder: Path) -> list[Path]:
     """Regular files below ``folder`` in a fixed order, without what Python leaves behind."""
-    return sorted(
-        path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md"
-    )
+    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return sorted(path for path in found if path.suffix != ".md")
 
 
 def digest(extra: Iterable[str] = ()) -> str:

@@ -96,18 +96,20 @@ def _cpio(tree: Path, epoch: int) -> bytes:
     paths = sorted(tree.rglob("*"))
     for number, path in enumerate(paths, 1):
         about = path.lstat()
+        content = b""
         if path.is_symlink():
             content = str(path.readlink()).encode()
-        else:
-            content = path.read_bytes() if path.is_file() else b""
-        _entry(out, number, str(path.relative_to(tree)), about.st_mode, epoch, content)
-    _entry(out, 0, "TRAILER!!!", 0, 0, b"")
+        elif path.is_file():
+            content = path.read_bytes()
+        _append(out, str(path.relative_to(tree)), content, (number, about.st_mode, 0, 0, 1, epoch))
+    _append(out, "TRAILER!!!", b"", (0, 0, 0, 0, 1, 0))
     return bytes(out)
 
 
-def _entry(out: bytearray, number: int, name: str, mode: int, time: int, content: bytes) -> None:
+def _append(out: bytearray, name: str, content: bytes, head: tuple[int, ...]) -> None:
+    """``head``: inode number, mode, owner, group, links, time."""
     encoded = name.encode() + b"\0"
-    fields = (number, mode, 0, 0, 1, time, len(content), 0, 0, 0, 0, len(encoded), 0)
+    fields = (*head, len(content), 0, 0, 0, 0, len(encoded), 0)
     out += b"070701" + b"".join(b"%08x" % field for field in fields) + encoded
     out += bytes(-len(out) % 4) + content
     out += bytes(-len(out) % 4)

@@ -84,7 +84,16 @@ def python_parts(root: Path) -> None:
     target = root / "usr/lib/gatehouse/python"
     tags = [f"manylinux_2_{minor}_x86_64" for minor in (41, 40, 39, 34, 31, 28, 27, 26, 24, 17, 12, 5)]
     platforms = [f"--platform={tag}" for tag in (*tags, "manylinux2014_x86_64")]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--quiet",
+        "--disable-pip-version-check",
+        "install",
+        "--no-compile",
+        "--no-deps",
+    ]
     wanted = ["--only-binary=:all:", "--require-hashes", "--requirement", str(inputs.FOLDER / "requirements.lock")]
     where = ["--implementation=cp", f"--python-version={PYTHON}", *platforms, f"--target={target}"]
     run([*pip, *wanted, *where], timeout=_TIMEOUT)

@@ -1,0 +1,67 @@
+"""Fixtures for tests with routers that are virtual machines of the built image. Booting takes long: share them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.netns.lab import Lab, Router
+from tests.vm.accelerator import hardware
+from tests.vm.documents import full
+from tests.vm.qemu import QemuHypervisor
+from tools.image import build
+from tools.image.__main__ import FOLDER
+
+#: an emulated machine is so many times slower than a namespace
+PATIENCE = 2.0 if hardware() else 12.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.vm)
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    """The image; built when what it is made of has changed since the last time."""
+    return build.image(FOLDER)
+
+
+@pytest.fixture(scope="session")
+def vm_lab(image: Path) -> Iterator[Lab]:
+    """A lab whose routers are virtual machines; one for all tests."""
+    directory = Path(tempfile.mkdtemp(prefix="gatehouse-vm-"))
+    built = Lab(directory, partial(QemuHypervisor, image=image), PATIENCE)
+    try:
+        yield built
+    finally:
+        built.close()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def router(vm_lab: Lab) -> Router:
+    """A router with every section of its document in use. Tests leave it running with that document."""
+    booted = vm_lab.router(full(vm_lab), memory_mb=256)
+    booted.wait_healthy()
+    return booted
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the consoles beside a failure."""
+    report = yield
+    used = getattr(item, "funcargs", {}).get("vm_lab")
+    if report.failed and isinstance(used, Lab):
+        report.sections.extend((f"log of {name}", text) for name, text in used.logs().items())
+    return report
