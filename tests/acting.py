@@ -136,6 +136,18 @@ def _destroy_router(session: Session, router_id: str) -> None:
     _remove_router(session, session.get_one(Appliance, router_id))
 
 
+def _system_vm_state(state: str) -> Callable[..., None]:
+    def change(session: Session, appliance_id: str, forced: bool = False) -> None:
+        appliance = session.get_one(Appliance, appliance_id)
+        appliance.state = appliance.desired_state = state
+
+    return change
+
+
+def _destroy_system_vm(session: Session, appliance_id: str) -> None:
+    _remove_router(session, session.get_one(Appliance, appliance_id))
+
+
 WORKFLOWS: dict[str, Callable[..., None]] = {
     "deploy_vm": _start,
     "start_vm": _start,
@@ -151,6 +163,11 @@ WORKFLOWS: dict[str, Callable[..., None]] = {
     "stop_router": _router_state("Stopped"),
     "reboot_router": _router_state("Running"),
     "destroy_router": _destroy_router,
+    "start_system_vm": _system_vm_state("Running"),
+    "stop_system_vm": _system_vm_state("Stopped"),
+    "reboot_system_vm": _system_vm_state("Running"),
+    "destroy_system_vm": _destroy_system_vm,
+    "show_certificates": lambda session: None,
 }
 
 

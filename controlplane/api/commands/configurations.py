@@ -91,7 +91,7 @@ def list_configurations(call: Call, params: ListConfigurations) -> tuple[int, li
 
 class UpdateConfiguration(ScopeParams):
     name: str = param("the name of the configuration")
-    value: str = param("the value of the configuration", length=4095)
+    value: str = param("the value of the configuration; nothing empties one that is text", default="", length=4095)
 
 
 @command(
