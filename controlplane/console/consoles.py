@@ -22,7 +22,7 @@ from controlplane.store.models import ConsoleSession, Vm, Zone
 log = logging.getLogger(__name__)
 
 #: seconds that a caller waits: for a proxy to start where there is none, and for one to take the session
-START_WAIT, PUSH_WAIT = 45.0, 10.0
+START_WAIT, PUSH_WAIT = 30.0, 10.0
 
 
 class NoConsoleError(ApiError):

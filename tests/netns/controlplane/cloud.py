@@ -41,7 +41,8 @@ def free_port() -> int:
 class Cloud:
     """One data directory and at most one process serving it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, serve: Sequence[str] = (*GATEHOUSE, "serve")) -> None:
+        self._serve = serve
         self.data = directory / "data"
         self.log = directory / "serve.log"
         self.port = free_port()
@@ -56,7 +57,7 @@ class Cloud:
         """Serve, and wait until the API answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*GATEHOUSE, "serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self.port}"],
+                [*self._serve, "--data", str(self.data), "--listen", f"127.0.0.1:{self.port}"],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
