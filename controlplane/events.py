@@ -24,6 +24,8 @@ SYSTEM_EVENTS = {
     "PROXY.ALERT": "a console proxy cannot be reached, or answers again",
     "VNC.CONNECT": "somebody began to watch a guest's screen",
     "VNC.DISCONNECT": "somebody stopped watching a guest's screen",
+    "VPN.S2S.CONNECTED": "a site-to-site VPN connection came up",
+    "VPN.S2S.DISCONNECTED": "a site-to-site VPN connection went down",
     "NETWORK.GC": "a network without guests was shut down",
 }
 

@@ -6,7 +6,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.errors import ParameterError, RuleConflictError
-from controlplane.network import addresses, firewall, services
+from controlplane.network import addresses, firewall, services, vpn
 from controlplane.network.ports import Ports, Traffic
 from controlplane.store.models import FirewallRule, LoadBalancer, Network, Nic, PortForwardingRule, PublicIp, Vm
 
@@ -62,6 +62,7 @@ def create(
         )
     _check_overlap(session, address, protocol, public)
     _check_balanced(session, address, protocol, public)
+    vpn.check_ports(session, address, protocol, public)
     rule = PortForwardingRule(
         network_id=network.id,
         public_ip_id=address.id,

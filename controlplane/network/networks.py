@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.errors import InUseError, ParameterError
-from controlplane.network import addressing, dnsdomains, tags
+from controlplane.network import addressing, dnsdomains, tags, vpn
 from controlplane.store.models import (
     Account,
     FirewallRule,
@@ -189,6 +189,7 @@ def finish_delete(session: Session, network_id: str) -> None:
     for model in (FirewallRule, PortForwardingRule, LoadBalancer):
         tags.forget(session, model.__name__, select(model.id).where(model.network_id == network_id))
         session.execute(delete(model).where(model.network_id == network_id))
+    vpn.forget_network(session, network_id)
     # in this order: the router's addresses refer to the ranges
     for owned in (PublicIp, NetworkPermission, RouterAddress, VlanIpRange):
         session.execute(delete(owned).where(owned.network_id == network_id))

@@ -18,6 +18,7 @@ from controlplane.convergence.compile import (
     passwords,
     shaping,
     sourceguard,
+    vpn,
 )
 from controlplane.convergence.compile.encoding import dump, extend, object_of
 from controlplane.convergence.compile.memo import Memo
@@ -36,6 +37,7 @@ SECTIONS: Mapping[str, Callable[[Served], bytes | None]] = {
     "metadata": metadata.section,
     "passwords": passwords.section,
     "loadbalancer": loadbalancer.section,
+    "vpn": vpn.section,
     "shaping": shaping.section,
     "sourceguard": sourceguard.section,
 }

@@ -12,6 +12,7 @@ from sqlalchemy import Select, Text, cast, select
 from sqlalchemy.orm import Session
 
 from controlplane.configuration import Configuration
+from controlplane.convergence.intent import vpn
 from controlplane.convergence.intent.rows import (
     ApplianceNic,
     Balancer,
@@ -99,6 +100,7 @@ def load(session: Session, appliance_id: str, secrets: Secrets, cloud: str, conf
         forwards=_forwards(session, served),
         filters=_filters(session, served),
         balancers=balancers,
+        tunnels=vpn.load(session, served, secrets),
         certificates=_certificates(session, balancers, secrets),
         passwords=tuple(
             (guest.password_id, secrets.open(guest.password))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from controlplane.convergence.intent.vpn import Tunnel
+
 #: prefix length of the control network
 CONTROL_PREFIX = 16
 
@@ -163,6 +165,7 @@ class Intent:
     passwords: tuple[tuple[str, str], ...] = ()
 
     balancers: tuple[Balancer, ...] = ()
+    tunnels: tuple[Tunnel, ...] = ()
     #: certificates in use: id -> PEM with chain and private key
     certificates: tuple[tuple[str, str], ...] = ()
 

@@ -9,18 +9,20 @@ from sqlalchemy.orm import Session
 
 from appliance.schema.status import Status
 from controlplane.convergence.desired import desire
+from controlplane.convergence.reports import vpn
 from controlplane.store.models import Appliance, Vm
 
 
 def has_news(appliance: Appliance, status: Status) -> bool:
     """Whether ``take`` would change anything."""
-    return bool(_fetched(status)) or (appliance.balanced or {}) != _balanced(status)
+    return bool(_fetched(status)) or (appliance.balanced or {}) != _balanced(status) or vpn.has_news(appliance, status)
 
 
 def take(session: Session, appliance: Appliance, status: Status) -> None:
     """Bring the router's row and its guests' passwords up to date."""
     if (appliance.balanced or {}) != (balanced := _balanced(status)):
         appliance.balanced = balanced
+    vpn.take(session, appliance, status)
     _forget_passwords(session, appliance, _fetched(status))
 
 

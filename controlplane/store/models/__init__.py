@@ -16,6 +16,7 @@ from controlplane.store.models.networks import Network, NetworkPermission, Publi
 from controlplane.store.models.offerings import DiskOffering, NetworkOffering, OsType, ServiceOffering, Template
 from controlplane.store.models.operations import Appliance, AsyncJob, Event
 from controlplane.store.models.rules import FirewallRule, PortForwardingRule
+from controlplane.store.models.vpn import VpnConnection, VpnCustomerGateway, VpnGateway
 
 __all__ = [
     "Account",
@@ -58,6 +59,9 @@ __all__ = [
     "UtcDateTime",
     "VlanIpRange",
     "Vm",
+    "VpnConnection",
+    "VpnCustomerGateway",
+    "VpnGateway",
     "Zone",
     "new_id",
     "now",

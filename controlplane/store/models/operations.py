@@ -45,6 +45,8 @@ class Appliance(Entity):
     redundant_state: Mapped[str] = mapped_column(String(16), default="UNKNOWN")
     #: what the load balancer reported last: rule id -> "address:port" -> "Up" or "Down"
     balanced: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    #: what the VPN reported last: connection id -> "state" and "detail"
+    tunnels: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     removed: Mapped[datetime | None]
 
 

@@ -125,13 +125,12 @@ class Cloud:
         keys = self.admin.registerUserKeys(id=made["account"]["user"][0]["id"])["userkeys"]
         return self.client(keys["apikey"], keys["secretkey"])
 
-    def network(self, api: CloudStack, name: str) -> Answer:
-        """A new isolated network with the zone's default CIDR."""
+    def network(self, api: CloudStack, name: str, **more: Any) -> Answer:
+        """A new isolated network, with the zone's default CIDR unless ``more`` says otherwise."""
         zone = api.listZones()["zone"][0]["id"]
         offering = api.listNetworkOfferings(name=ISOLATED)["networkoffering"][0]["id"]
-        made: Answer = api.createNetwork(name=name, displaytext=name, zoneid=zone, networkofferingid=offering)[
-            "network"
-        ]
+        answer = api.createNetwork(name=name, displaytext=name, zoneid=zone, networkofferingid=offering, **more)
+        made: Answer = answer["network"]
         return made
 
     def placement(self, api: CloudStack) -> Answer:

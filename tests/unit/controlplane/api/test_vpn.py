@@ -1,0 +1,229 @@
+"""Site-to-site VPN: customer gateways, VPN gateways and connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from pydantic_core import from_json
+from sqlalchemy import select
+
+from appliance.schema.status import Status
+from controlplane.convergence.compile.router import compile_router
+from controlplane.convergence.intent.load import load
+from controlplane.convergence.observe import take_status
+from controlplane.convergence.roles import role_of
+from controlplane.store.models import Appliance, AsyncJob, VpnCustomerGateway
+from router.document import RouterDocument
+from tests.acting import Tenant
+
+FAR = {"gateway": "198.51.100.9", "cidrlist": "192.168.1.0/24,192.168.2.0/24", "ipsecpsk": "a secret key"}
+
+
+@dataclass
+class Site:
+    """A network with a guest, so with a router."""
+
+    tenant: Tenant
+    network: str
+
+    def far(self, **params: Any) -> dict[str, Any]:
+        made: dict[str, Any] = self.tenant.run("createVpnCustomerGateway", **(FAR | params))
+        return made
+
+    def gateway(self) -> dict[str, Any]:
+        made: dict[str, Any] = self.tenant.run("createVpnGateway", networkid=self.network)
+        return made
+
+    def connect(self, **params: Any) -> dict[str, Any]:
+        far, near = self.far(**params), self.gateway()
+        made: dict[str, Any] = self.tenant.run(
+            "createVpnConnection", s2scustomergatewayid=far["id"], s2svpngatewayid=near["id"]
+        )
+        return made
+
+    def connections(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.tenant.call("listVpnConnections").get("vpnconnection", [])
+        return found
+
+    def document(self) -> list[dict[str, Any]]:
+        """The connections that the router would be sent now; the document must be a valid one."""
+        runtime = self.tenant.runtime
+        with runtime.database.reading() as session:
+            router = session.scalars(select(Appliance).where(Appliance.network_id == self.network)).one()
+            body = compile_router(load(session, router.id, runtime.secrets, "cloud", runtime.configuration))
+        RouterDocument.model_validate(from_json(body))
+        found: list[dict[str, Any]] = from_json(body)["state"].get("vpn", {}).get("connections", [])
+        return found
+
+    def report(self, id: str, state: str, detail: str = "") -> bool:
+        """Take in what the router says of a connection; whether it was news."""
+        with self.tenant.runtime.database.transaction() as session:
+            router = session.scalars(select(Appliance).where(Appliance.network_id == self.network)).one()
+            status = Status(
+                id=router.id,
+                role="router",
+                version=router.version or "1",
+                started=1.0,
+                generation=router.observed_generation,
+                digest="",
+                reports={"vpn": {"connections": {id: {"state": state, "detail": detail}}}},
+            )
+            news = role_of(router).has_reports(router, status)
+            take_status(session, router, status)
+            return news
+
+
+@pytest.fixture
+def site(tenant: Tenant) -> Site:
+    network = tenant.network()["id"]
+    tenant.vm(networkids=network)
+    return Site(tenant, network)
+
+
+def test_a_connection_from_the_api_to_the_document(site: Site) -> None:
+    made = site.connect(ikepolicy="aes128-sha1;modp1536", esppolicy="aes128-sha1", ikeversion="ikev1", dpd="true")
+    assert (made["state"], made["gateway"], made["passive"]) == ("Pending", "198.51.100.9", False)
+    [sent] = site.document()
+    assert (sent["id"], sent["peer"], sent["version"], sent["dpd"]) == (made["id"], "198.51.100.9", "ikev1", 30)
+    assert sent["ike"] == {"encryption": "aes128", "hash": "sha1", "group": "modp1536"}
+    assert sent["esp"] == {"encryption": "aes128", "hash": "sha1"}
+    assert sent["local"] == made["publicip"]
+    assert (sent["remote_networks"], sent["psk"]) == (["192.168.1.0/24", "192.168.2.0/24"], "a secret key")
+
+
+def test_modern_choices_unless_asked(site: Site) -> None:
+    made = site.connect()
+    assert (made["ikepolicy"], made["esppolicy"]) == ("aes256-sha256;modp2048", "aes256-sha256;modp2048")
+    [sent] = site.document()
+    assert sent["esp"]["group"] == "modp2048"
+
+
+def test_the_key_is_in_lists_and_nowhere_else(site: Site) -> None:
+    made = site.connect()
+    assert "ipsecpsk" not in made
+    [listed] = site.connections()
+    assert listed["ipsecpsk"] == "a secret key"
+    [far] = site.tenant.call("listVpnCustomerGateways")["vpncustomergateway"]
+    assert far["ipsecpsk"] == "a secret key"
+    with site.tenant.runtime.database.reading() as session:
+        assert all("a secret key" not in str(job.result) for job in session.scalars(select(AsyncJob)))
+        assert b"a secret key" not in session.scalars(select(VpnCustomerGateway.psk)).one()
+
+
+def test_states_and_events(site: Site) -> None:
+    made = site.connect()
+    assert site.report(made["id"], "Connected")
+    assert not site.report(made["id"], "Connected")
+    assert site.connections()[0]["state"] == "Connected"
+    assert site.report(made["id"], "Error", "the peer refused the preshared key")
+    [listed] = site.connections()
+    assert (listed["state"], listed["statedetail"]) == ("Error", "the peer refused the preshared key")
+    assert site.report(made["id"], "Connecting")
+    told = [type for type, _ in site.tenant.events() if type in ("VPN.S2S.CONNECTED", "VPN.S2S.DISCONNECTED")]
+    assert told == ["VPN.S2S.CONNECTED", "VPN.S2S.DISCONNECTED"]
+
+
+def test_reset(site: Site) -> None:
+    made = site.connect()
+    site.report(made["id"], "Connected")
+    before = site.document()[0].get("serial", 0)
+    assert site.tenant.run("resetVpnConnection", id=made["id"])["state"] == "Pending"
+    assert site.document()[0]["serial"] == before + 1
+    # the router says the same as before the reset: that is news
+    assert site.report(made["id"], "Connected")
+    assert site.connections()[0]["state"] == "Connected"
+
+
+def test_update_of_a_connection(site: Site) -> None:
+    made = site.connect()
+    assert site.tenant.run("updateVpnConnection", id=made["id"], passive="true")["passive"]
+    assert site.document()[0]["passive"]
+
+
+def test_a_customer_gateway_changes_only_without_connection_or_in_error(site: Site) -> None:
+    made = site.connect()
+    change = {**FAR, "id": made["s2scustomergatewayid"], "cidrlist": "192.168.9.0/24"}
+    assert site.tenant.call.error("updateVpnCustomerGateway", **change)["errorcode"] == 536
+    site.report(made["id"], "Error")
+    assert site.tenant.run("updateVpnCustomerGateway", **change)["cidrlist"] == "192.168.9.0/24"
+    assert site.document()[0]["remote_networks"] == ["192.168.9.0/24"]
+
+
+def test_deleting_in_order(site: Site) -> None:
+    made = site.connect()
+    far, near = made["s2scustomergatewayid"], made["s2svpngatewayid"]
+    assert site.tenant.call.error("deleteVpnCustomerGateway", id=far)["errorcode"] == 536
+    assert site.tenant.call.error("deleteVpnGateway", id=near)["errorcode"] == 536
+    site.tenant.run("deleteVpnConnection", id=made["id"])
+    assert (site.connections(), site.document()) == ([], [])
+    site.tenant.run("deleteVpnGateway", id=near)
+    site.tenant.run("deleteVpnCustomerGateway", id=far)
+    assert site.tenant.call("listVpnGateways") == {}
+    assert site.tenant.call("listVpnCustomerGateways") == {}
+
+
+def test_a_connection_that_the_router_refuses_is_gone(site: Site) -> None:
+    far, near = site.far(), site.gateway()
+    site.tenant.runtime.fail = "refused"
+    site.tenant.call("createVpnConnection", s2scustomergatewayid=far["id"], s2svpngatewayid=near["id"])
+    assert (site.connections(), site.document()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        ({"gateway": "vpn.example"}, "is not an IPv4 address"),
+        ({"cidrlist": "8.8.8.0/24"}, "is not private"),
+        ({"cidrlist": "192.168.0.0/16,192.168.1.0/24"}, "overlaps 192.168.0.0/16"),
+        ({"cidrlist": "192.168.1.1"}, "is not an IPv4 CIDR"),
+        ({"gateway": "10.0.0.1", "cidrlist": "10.0.0.0/8"}, "through itself"),
+        ({"ikepolicy": "aes256"}, "lacks the hash"),
+        ({"ikepolicy": "blowfish-sha1;modp1024"}, "no cipher blowfish"),
+        ({"ikepolicy": "aes256-sha3;modp1024"}, "no hash sha3"),
+        ({"ikepolicy": "aes256-sha1;modp768"}, "no group modp768"),
+        ({"ikepolicy": "aes256-sha1;"}, "write it like"),
+        ({"ikepolicy": "aes256gcm16-sha256;ecp256"}, "ikeversion=ikev2"),
+        ({"esppolicy": "aes256gcm16-sha256"}, "goes without sha256"),
+        ({"esppolicy": "aes256"}, "lacks the hash"),
+        ({"ikelifetime": 59}, "ikelifetime"),
+        ({"esplifetime": 86401}, "esplifetime"),
+        ({"ikeversion": "ikev3"}, "ikeversion"),
+    ],
+)
+def test_far_ends_that_are_refused(site: Site, params: dict[str, Any], text: str) -> None:
+    error = site.tenant.call.error("createVpnCustomerGateway", **(FAR | params))
+    assert error["errorcode"] == 431
+    assert text in error["errortext"]
+
+
+def test_what_does_not_fit_together(site: Site) -> None:
+    made = site.connect()
+    near = made["s2svpngatewayid"]
+    error = site.tenant.call.error
+
+    def refused(**params: Any) -> str:
+        far = site.far(**params)
+        failed = error("createVpnConnection", s2scustomergatewayid=far["id"], s2svpngatewayid=near)
+        assert failed["errorcode"] == 537
+        text: str = failed["errortext"]
+        return text
+
+    cidr = site.tenant.call("listNetworks", id=site.network)["network"][0]["cidr"]
+    assert "of the network" in refused(name="a", gateway="198.51.100.10", cidrlist=cidr)
+    assert "overlaps 192.168.1.0/24" in refused(name="b", gateway="198.51.100.11", cidrlist="192.168.1.128/25")
+    assert "already" in refused(name="c", cidrlist="192.168.3.0/24")
+    again = error("createVpnConnection", s2scustomergatewayid=made["s2scustomergatewayid"], s2svpngatewayid=near)
+    assert again["errorcode"] == 537
+    assert error("createVpnGateway", networkid=site.network)["errorcode"] == 537
+    assert error("createVpnCustomerGateway", **(FAR | {"name": "a"}))["errorcode"] == 537
+
+
+def test_ports_of_a_gateway_are_not_forwarded(site: Site) -> None:
+    site.gateway()
+    [address] = site.tenant.call("listPublicIpAddresses", issourcenat="true")["publicipaddress"]
+    [vm] = site.tenant.call("listVirtualMachines")["virtualmachine"]
+    forward = {"ipaddressid": address["id"], "virtualmachineid": vm["id"], "privateport": 500, "publicport": 500}
+    assert site.tenant.call.error("createPortForwardingRule", protocol="udp", **forward)["errorcode"] == 537
+    site.tenant.run("createPortForwardingRule", protocol="tcp", **forward)
