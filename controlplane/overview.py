@@ -46,7 +46,7 @@ def admin_keys(data: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class RouterStatus:
+class ApplianceStatus:
     name: str
     state: str
     #: None before the first report
@@ -65,13 +65,14 @@ class Status:
     networks: int
     virtual_machines: int
     pending_jobs: int
-    routers: tuple[RouterStatus, ...]
+    routers: tuple[ApplianceStatus, ...]
+    system_vms: tuple[ApplianceStatus, ...]
 
     @property
     def good(self) -> bool:
-        """It runs, and no running router is known to fail."""
+        """It runs, and no running appliance is known to fail."""
         return self.running and not any(
-            router.state == "Running" and router.healthy is False for router in self.routers
+            one.state == "Running" and one.healthy is False for one in (*self.routers, *self.system_vms)
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,42 +86,44 @@ class Status:
             f"virtual machines  {self.virtual_machines}",
             f"pending jobs      {self.pending_jobs}",
             f"routers           {len(self.routers)}",
+            *map(_line, self.routers),
+            f"system VMs        {len(self.system_vms)}",
+            *map(_line, self.system_vms),
         ]
-        for router in self.routers:
-            health = {True: "healthy", False: "NOT HEALTHY", None: "no report yet"}[router.healthy]
-            rules = "up to date" if router.current else "changes on their way"
-            lines.append(
-                f"  {router.name}  {router.state}, {health}, {rules}{f': {router.error}' if router.error else ''}"
-            )
         return "\n".join(lines)
+
+
+def _line(one: ApplianceStatus) -> str:
+    health = {True: "healthy", False: "NOT HEALTHY", None: "no report yet"}[one.healthy]
+    rules = "up to date" if one.current else "changes on their way"
+    return f"  {one.name}  {one.state}, {health}, {rules}{f': {one.error}' if one.error else ''}"
 
 
 def status(data: Path) -> Status:
     """Read the state from lock and tables; the control plane need not run."""
     installation = read_installation(data)
     with _tables(data) as session:
-        routers = session.scalars(
-            select(Appliance)
-            .where(Appliance.removed.is_(None), Appliance.state != "Destroyed")
-            .order_by(Appliance.name)
-        )
+        there = select(Appliance).where(Appliance.removed.is_(None), Appliance.state != "Destroyed")
+        appliances = session.scalars(there.order_by(Appliance.name)).all()
         return Status(
             running=_is_running(data),
             endpoint=installation.endpoint,
             networks=_count(session, select(func.count()).select_from(Network).where(Network.removed.is_(None))),
             virtual_machines=_count(session, select(func.count()).select_from(Vm).where(Vm.removed.is_(None))),
             pending_jobs=_count(session, select(func.count()).select_from(AsyncJob).where(AsyncJob.status == PENDING)),
-            routers=tuple(
-                RouterStatus(
-                    name=row.name,
-                    state=row.state,
-                    healthy=row.healthy,
-                    current=row.observed_generation >= row.desired_generation,
-                    error=row.last_error,
-                )
-                for row in routers
-            ),
+            routers=tuple(_appliance(row) for row in appliances if row.role == "router"),
+            system_vms=tuple(_appliance(row) for row in appliances if row.role != "router"),
         )
+
+
+def _appliance(row: Appliance) -> ApplianceStatus:
+    return ApplianceStatus(
+        name=row.name,
+        state=row.state,
+        healthy=row.healthy,
+        current=row.observed_generation >= row.desired_generation,
+        error=row.last_error,
+    )
 
 
 def _count(session: Session, statement: Select[int]) -> int:
@@ -140,7 +143,7 @@ def _is_running(data: Path) -> bool:
 
 
 def find_instance(data: Path, name: str) -> str:
-    """The id of the machine or router with this id, name or display name. GatehouseError for none, or several."""
+    """The id of the guest or appliance with this id, name or display name. GatehouseError for none, or several."""
     with _tables(data) as session:
         guests = select(Vm.id).where(Vm.removed.is_(None), or_(Vm.id == name, Vm.name == name, Vm.display_name == name))
         routers = select(Appliance.id).where(

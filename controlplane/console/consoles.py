@@ -53,8 +53,8 @@ class Consoles:
     def _open(self, session_id: str, token: str) -> Endpoint:
         with self._core.database.reading() as session:
             row = session.get_one(ConsoleSession, session_id)
-            vm_id, zone_id = row.vm_id, session.get_one(Vm, row.vm_id).zone_id
-        target = self._core.hypervisor.console(vm_id)
+            vm_id, zone_id, playback = row.vm_id, session.get_one(Vm, row.vm_id).zone_id, row.target is not None
+        target = None if playback else self._core.hypervisor.console(vm_id)
         deadline = time.monotonic() + START_WAIT
         while True:
             proxy_id, generation, names = self._give(session_id, zone_id, target, deadline)
@@ -68,7 +68,9 @@ class Consoles:
                 raise
             return Endpoint(names.host, token)
 
-    def _give(self, session_id: str, zone_id: str, target: ConsoleTarget, deadline: float) -> tuple[str, int, Names]:
+    def _give(
+        self, session_id: str, zone_id: str, target: ConsoleTarget | None, deadline: float
+    ) -> tuple[str, int, Names]:
         """A proxy with room has the session in its next document: its id, that generation and its names."""
         while True:
             busy = self._keeper.busy()
@@ -95,7 +97,12 @@ class Consoles:
         limits = zones.limits_of(self._core.configuration, session, zone)
         if limits.disabled:
             raise NoConsoleError(f"consoles are disabled in zone {zone.name} (consoleproxy.disabled)")
-        proxies = zones.proxies_of(session, self._reconciler, zone.id, busy)
+        proxies = zones.proxies_of(self._core.configuration, session, self._reconciler, zone.id, busy)
+        if row.target is not None:
+            # a recording is where it was made
+            proxies = [one for one in proxies if one.id == row.appliance_id]
+            if not proxies:
+                raise NoConsoleError("the recording is gone with the console proxy that made it")
         return choose(limits, proxies, sessions.last_proxy(session, row.vm_id))
 
     def _names(self, session: Session, proxy_id: str) -> Names:

@@ -128,7 +128,7 @@ class Keeper:
             paused = self._paused.get(zone.id, 0.0) > time.monotonic()
             busy = frozenset(self._busy)
         limits = zones.limits_of(self._core.configuration, session, zone)
-        proxies = zones.proxies_of(session, self._reconciler, zone.id, busy)
+        proxies = zones.proxies_of(self._core.configuration, session, self._reconciler, zone.id, busy)
         actions = plan(limits, proxies, wanted=wanted)
         return [action for action in actions if action.kind != "launch" or not paused]
 
@@ -232,7 +232,11 @@ class Keeper:
             allowed = select(User.id).join(Account).where(User.state == "enabled", User.removed.is_(None))
             allowed = allowed.where(Account.state == "enabled")
             woken = [
-                *sessions.close(session, ConsoleSession.vm_id.not_in(running), "the virtual machine does not run"),
+                *sessions.close(
+                    session,
+                    ConsoleSession.vm_id.not_in(running) & sessions.shows_a_guest(),
+                    "the virtual machine does not run",
+                ),
                 *sessions.close(session, ConsoleSession.user_id.not_in(allowed), "the user was disabled"),
             ]
         for proxy_id in dict.fromkeys(woken):

@@ -11,10 +11,13 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from pydantic import ValidationError
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
+from consoleproxy.services.console.model import Policy, VncTarget
 from controlplane.convergence.desired import desire
+from controlplane.errors import ParameterError
 from controlplane.hypervisors.base import ConsoleTarget
 from controlplane.secrets import Secrets
 from controlplane.store.models import ConsoleSession, User, Vm, now
@@ -37,8 +40,12 @@ def create(
     policy: Mapping[str, Any],
     login: str | None,
     creator_address: str,
+    playback_of: ConsoleSession | None = None,
 ) -> ConsoleSession:
-    """A session that no proxy has yet. ``policy`` holds fields of the document's Policy; ``login`` a cookie's hash."""
+    """A session that no proxy has yet. ``policy`` holds fields of the document's Policy; ``login`` a cookie's hash.
+
+    ``playback_of``: a session that was recorded; the new one shows the recording, which is at the same proxy.
+    """
     row = ConsoleSession(
         vm_id=vm.id,
         user_id=user.id,
@@ -49,21 +56,38 @@ def create(
         policy=dict(policy),
         expires=now() + TOKEN_LIFE,
         creator_address=creator_address,
+        target={"kind": "recording", "recording": playback_of.id} if playback_of is not None else None,
+        appliance_id=playback_of.appliance_id if playback_of is not None else None,
     )
     session.add(row)
     session.flush()
     return row
 
 
-def give(session: Session, secrets: Secrets, row: ConsoleSession, proxy_id: str, target: ConsoleTarget) -> int:
-    """Have a proxy serve a session; the generation in which it does. The token's time begins now."""
-    fields = {name: value for name, value in asdict(target).items() if value is not None and name != "password"}
-    row.target = fields
-    row.password = secrets.seal(target.password) if target.password is not None else None
+def give(session: Session, secrets: Secrets, row: ConsoleSession, proxy_id: str, target: ConsoleTarget | None) -> int:
+    """Have a proxy serve a session; the generation in which it does. The token's time begins now.
+
+    ``target``: None for a session that has one, a playback. Raises ParameterError for what no document can hold.
+    """
+    if target is not None:
+        fields = {name: value for name, value in asdict(target).items() if value is not None}
+        _check(fields, row)
+        password = fields.pop("password", None)
+        row.target, row.password = fields, secrets.seal(password) if password is not None else None
     row.appliance_id = proxy_id
     row.expires = now() + TOKEN_LIFE
     session.flush()
     return desire(session, proxy_id)
+
+
+def _check(target: dict[str, Any], row: ConsoleSession) -> None:
+    # one bad entry would keep the proxy from taking any document
+    for model, fields, what in ((VncTarget, target, "the screen's address"), (Policy, row.policy, "the console")):
+        try:
+            model.model_validate(fields)
+        except ValidationError as error:
+            places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise ParameterError(f"{what} cannot be used: {places}") from None
 
 
 def close(session: Session, which: ColumnElement[bool], reason: str) -> list[str]:
@@ -84,8 +108,14 @@ def close(session: Session, which: ColumnElement[bool], reason: str) -> list[str
 
 
 def of_vm(vm_id: str) -> ColumnElement[bool]:
-    """All sessions of a guest, for ``close``."""
-    return ConsoleSession.vm_id == vm_id
+    """All sessions of a guest's screen, for ``close``."""
+    return (ConsoleSession.vm_id == vm_id) & shows_a_guest()
+
+
+def shows_a_guest() -> ColumnElement[bool]:
+    """Sessions that are no playback of a recording, for ``close``."""
+    kind = ConsoleSession.target["kind"].as_string()
+    return or_(ConsoleSession.target.is_(None), kind.is_(None), kind != "recording")
 
 
 def of_user(user_id: str) -> ColumnElement[bool]:
@@ -119,14 +149,17 @@ def abandon(session: Session, proxy_id: str, reason: str) -> None:
     session.flush()
 
 
+def of_account(session: Session, account_id: str) -> int:
+    """How many sessions an account has open or asked for."""
+    there = select(func.count()).select_from(ConsoleSession).where(ConsoleSession.account_id == account_id, _live())
+    return session.execute(there).scalar_one()
+
+
 def load(session: Session, proxy_ids: list[str]) -> dict[str, int]:
     """Places taken at each proxy."""
-    live = ConsoleSession.state.in_(("Open", "Closing")) | (
-        (ConsoleSession.state == "Pending") & (ConsoleSession.expires > now())
-    )
     statement = (
         select(ConsoleSession.appliance_id, func.count())
-        .where(ConsoleSession.appliance_id.in_(proxy_ids), live)
+        .where(ConsoleSession.appliance_id.in_(proxy_ids), _live())
         .group_by(ConsoleSession.appliance_id)
     )
     counted = {proxy: number for proxy, number in session.execute(statement) if proxy is not None}
@@ -139,9 +172,25 @@ def last_use(session: Session, proxy_id: str) -> datetime | None:
     return session.execute(select(used).where(ConsoleSession.appliance_id == proxy_id)).scalar_one()
 
 
+def keeps_recordings(session: Session, proxy_id: str, age: timedelta) -> bool:
+    """Whether a session that was recorded at the proxy ended less than ``age`` ago."""
+    statement = select(ConsoleSession.id).where(
+        ConsoleSession.appliance_id == proxy_id,
+        ConsoleSession.acquired.is_not(None),
+        ConsoleSession.ended > now() - age,
+        ConsoleSession.policy["record"].as_boolean(),
+    )
+    return session.scalars(statement.limit(1)).first() is not None
+
+
 def last_proxy(session: Session, vm_id: str) -> str | None:
     """The proxy that served the guest last."""
     statement = select(ConsoleSession.appliance_id).where(
         ConsoleSession.vm_id == vm_id, ConsoleSession.appliance_id.is_not(None)
     )
     return session.scalars(statement.order_by(ConsoleSession.created.desc()).limit(1)).first()
+
+
+def _live() -> ColumnElement[bool]:
+    unused = (ConsoleSession.state == "Pending") & (ConsoleSession.expires > now())
+    return ConsoleSession.state.in_(("Open", "Closing")) | unused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
@@ -34,9 +35,12 @@ def limits_of(configuration: Configuration, session: Session, zone: Zone) -> Lim
     )
 
 
-def proxies_of(session: Session, reconciler: Reconciler, zone_id: str, busy: Collection[str] = ()) -> list[Proxy]:
+def proxies_of(
+    configuration: Configuration, session: Session, reconciler: Reconciler, zone_id: str, busy: Collection[str] = ()
+) -> list[Proxy]:
     """The zone's proxies, the oldest first. ``busy``: ids of those that something is being done to."""
     rows = systemvms.of_zone(session, zone_id, ROLE)
+    age = timedelta(seconds=configuration.get_int(session, "consoleproxy.recording.age", zone=zone_id))
     load = sessions.load(session, [row.id for row in rows])
     return [
         Proxy(
@@ -46,6 +50,7 @@ def proxies_of(session: Session, reconciler: Reconciler, zone_id: str, busy: Col
             idle=(now() - max(row.created, sessions.last_use(session, row.id) or row.created)).total_seconds(),
             silent=reconciler.silence(row.id),
             busy=row.id in busy,
+            keeps=sessions.keeps_recordings(session, row.id, age),
         )
         for row in rows
     ]

@@ -29,6 +29,9 @@ class CreateConsoleEndpoint(Params):
     viewonly: bool = param("only watch: no keys, no pointer, no clipboard", default=False)
     exclusive: bool = param("disconnect others from the same screen", default=False)
     record: bool = param("record it, and say so on the screen", default=False)
+    recordingid: str | None = param(
+        "play back the recording of this session of the virtual machine", default=None, entity="ConsoleSession"
+    )
 
 
 @command(
@@ -40,8 +43,10 @@ class CreateConsoleEndpoint(Params):
 )
 def create_console_endpoint(call: Call, params: CreateConsoleEndpoint) -> Later:
     vm = call.lookup(Vm, params.virtualmachineid, "virtualmachineid")
-    if vm.state != "Running":
+    recorded = _recorded(call, vm, params.recordingid) if params.recordingid is not None else None
+    if vm.state != "Running" and recorded is None:
         raise ParameterError(f"virtual machine {vm.name} is {vm.state}; only a running one has a console")
+    call.check_limit(call.account, "max.account.console.sessions", consoles.of_account(call.session, call.account.id))
     token = secrets.token_urlsafe(32)
     row = consoles.create(
         call.session,
@@ -51,9 +56,18 @@ def create_console_endpoint(call: Call, params: CreateConsoleEndpoint) -> Later:
         policy=_policy(call, vm, params),
         login=_login(call),
         creator_address=call.client.address,
+        playback_of=recorded,
     )
     runtime, session_id = call.runtime, row.id
     return Later(lambda: show_endpoint(runtime.consoles.open(session_id, token)))
+
+
+def _recorded(call: Call, vm: Vm, session_id: str) -> ConsoleSession:
+    """A session of the guest that was recorded, and that the caller may see."""
+    row = call.lookup(ConsoleSession, session_id, "recordingid")
+    if row.vm_id != vm.id or not row.policy.get("record") or row.acquired is None:
+        raise ParameterError(f"recordingid: session {row.id} is no recorded one of virtual machine {vm.name}")
+    return row
 
 
 def _policy(call: Call, vm: Vm, params: CreateConsoleEndpoint) -> dict[str, Any]:
@@ -66,9 +80,15 @@ def _policy(call: Call, vm: Vm, params: CreateConsoleEndpoint) -> dict[str, Any]
         "view_only": params.viewonly,
         "clipboard": allowed("clipboard") and not params.viewonly,
         "sharing": "exclusive" if params.exclusive else "shared",
-        "record": params.record or allowed("record"),
+        # what is played back was recorded already
+        "record": (params.record or allowed("record")) and params.recordingid is None,
     }
     if call.configuration.get_bool(call.session, "consoleproxy.session.bind.address", zone=vm.zone_id):
+        if ":" in call.client.address:
+            raise ParameterError(
+                "consoles open only at the IPv4 address they are asked for from (consoleproxy.session.bind.address); "
+                f"this call came from {call.client.address}"
+            )
         policy["client"] = call.client.address
     return policy
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from consoleproxy.services.console.model import Certificate, Console, Policy, Session, VncTarget
+from consoleproxy.services.console.model import Certificate, Console, Playback, Policy, Session, VncTarget
 from controlplane.convergence.compile.encoding import dump, extend, object_of, reasons
 from controlplane.convergence.compile.interfaces import interfaces_of
 from controlplane.convergence.compile.memo import CompileError, Memo
 from controlplane.convergence.intent.consoleproxy import ProxyIntent, Screen
+
+_TARGET: TypeAdapter[VncTarget | Playback] = TypeAdapter(Annotated[VncTarget | Playback, Field(discriminator="kind")])
 
 
 def compile_consoleproxy(intent: ProxyIntent, memo: Memo) -> bytes:
@@ -37,6 +40,7 @@ def _console(intent: ProxyIntent, memo: Memo) -> bytes:
             session_max=intent.session_max,
             idle_limit=intent.idle_limit,
             length_limit=intent.length_limit,
+            recording_age=intent.recording_age,
             acknowledged=intent.acknowledged,
         )
     except ValidationError as error:
@@ -50,7 +54,7 @@ def _session(screen: Screen) -> Session:
         token_hash=screen.token_hash,
         vm=screen.vm_id,
         name=screen.name,
-        target=VncTarget.model_validate(dict(screen.target)),
+        target=_TARGET.validate_python({"kind": "vnc"} | dict(screen.target)),
         policy=Policy.model_validate(dict(screen.policy)),
         expires=screen.expires,
     )

@@ -57,6 +57,7 @@ class ProxyIntent:
     #: seconds
     idle_limit: int | None
     length_limit: int | None
+    recording_age: int
     acknowledged: int
     sessions: tuple[Screen, ...]
     #: a system VM serves no guest network
@@ -113,6 +114,7 @@ def load(session: Session, appliance_id: str, core: Core) -> ProxyIntent:
         # at least a second where there is a limit
         idle_limit=-(-int(setting("consoleproxy.session.timeout")) // 1000) or None,
         length_limit=int(setting("consoleproxy.session.length")) or None,
+        recording_age=int(setting("consoleproxy.recording.age")),
         acknowledged=proxy.reports_seen,
         sessions=_sessions(session, appliance_id, core),
     )

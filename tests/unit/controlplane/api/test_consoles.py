@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
@@ -166,3 +167,31 @@ def test_the_machine_s_name_is_free_text(bob: Tenant, acting: ActingRuntime, vm:
     bob.call("createConsoleEndpoint", virtualmachineid=vm)
     [seen] = bob.call("listConsoleSessions")["consolesession"]
     assert seen["virtualmachinename"] == "<script>\n\u202e"
+
+
+def test_a_tenant_does_not_take_all_the_room(bob: Tenant, tenant: Tenant, vm: str) -> None:
+    tenant.limit("bob", "max.account.console.sessions", 2)
+    for _ in range(2):
+        bob.call("createConsoleEndpoint", virtualmachineid=vm)
+    assert bob.call.error("createConsoleEndpoint", virtualmachineid=vm)["errorcode"] == 532
+
+
+def test_only_what_was_recorded_is_played_back(bob: Tenant, tenant: Tenant, acting: ActingRuntime, vm: str) -> None:
+    bob.call("createConsoleEndpoint", virtualmachineid=vm)
+    bob.call("createConsoleEndpoint", virtualmachineid=vm, record=True)
+    plain, recorded = acting.opened
+    with acting.database.transaction() as session:
+        for session_id in (plain, recorded):
+            session.get_one(ConsoleSession, session_id).acquired = session.get_one(Vm, vm).created
+    bob.run("stopVirtualMachine", id=vm)
+    assert bob.call.error("createConsoleEndpoint", virtualmachineid=vm, recordingid=plain)["errorcode"] == 431
+    bob.call("createConsoleEndpoint", virtualmachineid=vm, recordingid=recorded)
+    assert row_of(acting, acting.opened[-1]).target == {"kind": "recording", "recording": recorded}
+    theirs = tenant.vm(networkids=tenant.network()["id"])["id"]
+    assert tenant.call.error("createConsoleEndpoint", virtualmachineid=theirs, recordingid=recorded)["errorcode"] == 431
+
+
+def test_a_console_is_not_bound_to_an_address_that_no_proxy_has(bob: Tenant, tenant: Tenant, vm: str) -> None:
+    tenant.call("updateConfiguration", name="consoleproxy.session.bind.address", value="true")
+    caller = replace(bob.call, http=replace(bob.call.http, client="2001:db8::1"))
+    assert "came from 2001:db8::1" in caller.error("createConsoleEndpoint", virtualmachineid=vm)["errortext"]

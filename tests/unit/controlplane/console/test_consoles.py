@@ -16,6 +16,8 @@ from controlplane.console.consoles import Consoles, NoConsoleError
 from controlplane.console.keeper import Keeper
 from controlplane.console.names import Endpoint
 from controlplane.convergence.roles import desire_setting
+from controlplane.errors import ApiError
+from controlplane.hypervisors.base import ConsoleTarget
 from controlplane.store.models import Appliance, ConsoleSession, PublicIp, User, Vm
 from controlplane.workflows import appliances, systemvms, vms
 from controlplane.workflows.flow import Flow, Locks
@@ -307,6 +309,41 @@ def test_a_destroyed_proxy_is_built_again(fleet: Fleet, flow: Flow, keeper: Keep
     assert second.id != first.id and first.id not in fleet.hypervisor.running
     row = fleet.read(ConsoleSession, session_id)
     assert (row.state, row.reason) == ("Ended", "its console proxy is gone")
+
+
+def test_a_screen_at_an_impossible_address_does_not_block_the_proxy(
+    fleet: Fleet, flow: Flow, consoles: Consoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm_id = running_vm(fleet, flow)
+    consoles.open(asked(fleet, vm_id), "secret-token")
+    monkeypatch.setattr(fleet.hypervisor, "console", lambda instance: ConsoleTarget("host.example", 5900))
+    with pytest.raises(ApiError, match="the screen's address cannot be used: host"):
+        consoles.open(asked(fleet, vm_id, "token-2"), "token-2")
+    monkeypatch.undo()
+    third = asked(fleet, vm_id, "token-3")
+    consoles.open(third, "token-3")
+    assert third in sessions_of(served(fleet))
+
+
+def test_a_recording_is_played_back_where_it_was_made(fleet: Fleet, flow: Flow, consoles: Consoles) -> None:
+    vm_id = running_vm(fleet, flow)
+    recorded = asked(fleet, vm_id)
+    consoles.open(recorded, "secret-token")
+    vms.stop_vm(flow, vm_id, True)
+    with fleet.database.transaction() as session:
+        row = sessions.create(
+            session,
+            vm=session.get_one(Vm, vm_id),
+            user=session.get_one(User, fleet.user_id),
+            token_hash=token_hash("token-2"),
+            policy={},
+            login=None,
+            creator_address="192.0.2.7",
+            playback_of=session.get_one(ConsoleSession, recorded),
+        )
+    consoles.open(row.id, "token-2")
+    [served_now] = served(fleet).pushed[-1]["state"]["console"]["sessions"]
+    assert served_now["target"] == {"kind": "recording", "recording": recorded}
 
 
 def test_names_and_certificate_follow_the_domain(fleet: Fleet, flow: Flow, consoles: Consoles) -> None:
