@@ -11,6 +11,7 @@ from appliance.schema.problems import Problem, refuse
 from appliance.schema.types import Frozen, Hostname
 from appliance.services.interfaces.model import Interfaces
 from consoleproxy.services.console.model import Console
+from consoleproxy.services.dns.model import Dns
 
 
 class ConsoleProxyState(Frozen):
@@ -19,6 +20,7 @@ class ConsoleProxyState(Frozen):
     hostname: Hostname
     interfaces: Interfaces
     console: Console | None = None
+    dns: Dns | None = None
 
     @model_validator(mode="after")
     def _check(self) -> ConsoleProxyState:
