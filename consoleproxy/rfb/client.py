@@ -69,16 +69,27 @@ _LENGTHS = {
 class ClientMessages:
     """A filter for the stream of one browser.
 
-    ``inputs`` counts messages by which a person shows that they are there, forbidden ones too. ``encodings`` may change
-    the list of encodings that the browser offers.
+    ``inputs`` counts messages by which a person shows that they are there, forbidden ones too. With ``followed`` the
+    server's stream is taken apart too (server.py): the browser may then offer only what can be, and one pixel format.
     """
 
-    __slots__ = ("_buffer", "_clipboard", "_encodings", "_extended", "_passing", "_rest", "_view_only", "inputs")
+    __slots__ = (
+        "_buffer",
+        "_clipboard",
+        "_extended",
+        "_followed",
+        "_format",
+        "_passing",
+        "_rest",
+        "_view_only",
+        "inputs",
+    )
 
     def __init__(
-        self, *, view_only: bool, clipboard: bool, encodings: Callable[[list[int]], list[int]] | None = None
+        self, *, view_only: bool, clipboard: bool, followed: Callable[[list[int]], list[int]] | None = None
     ) -> None:
-        self._view_only, self._clipboard, self._encodings = view_only, clipboard and not view_only, encodings
+        self._view_only, self._clipboard, self._followed = view_only, clipboard and not view_only, followed
+        self._format = False
         self._buffer = b""
         #: octets of a long message that are still to come, and whether they are passed on
         self._rest, self._passing = 0, False
@@ -102,7 +113,7 @@ class ClientMessages:
             length = self._length(kind, buffer, at, end)
             if kind == CUT_TEXT and length:
                 self.inputs += 1
-                self._passing = self._clipboard and length <= MOST_TEXT
+                self._passing = self._clipboard and length <= MOST_TEXT + _HEADS[CUT_TEXT]
                 self._rest = length
                 continue
             if not length or at + length > end:
@@ -128,6 +139,8 @@ class ClientMessages:
         if kind == SET_ENCODINGS:
             kept.append(self._offer(message))
             return
+        if self._followed is not None and kind in (SET_PIXEL_FORMAT, UPDATE_REQUEST):
+            self._check_format(kind, message)
         if kind in _INPUT or kind == QEMU:
             self.inputs += 1
             if self._view_only:
@@ -139,6 +152,15 @@ class ClientMessages:
         self._extended = EXTENDED_POINTER in offered
         if not self._clipboard:
             offered = [one for one in offered if one != EXTENDED_CLIPBOARD]
-        if self._encodings is not None:
-            offered = self._encodings(offered)
+        if self._followed is not None:
+            offered = self._followed(offered)
         return struct.pack(f"!BxH{len(offered)}i", SET_ENCODINGS, len(offered), *offered)
+
+    def _check_format(self, kind: int, message: bytes) -> None:
+        if kind == SET_PIXEL_FORMAT:
+            depth = struct.unpack_from("!BBBBHHH", message, 4)
+            if (depth[0], depth[1], depth[3:]) != (32, 24, (1, 255, 255, 255)):
+                raise RfbError("the browser wants pixels that are not 24 bits in 32")
+            self._format = True
+        elif not self._format:
+            raise RfbError("the browser asks for a screen before it has said what its pixels are")

@@ -10,6 +10,7 @@ from asyncio import timeout
 from consoleproxy.rfb.client import ClientMessages
 from consoleproxy.rfb.errors import RfbError
 from consoleproxy.rfb.security import enter
+from consoleproxy.rfb.server import ServerMessages, followed
 from consoleproxy.services.console.model import Playback, Session, VncTarget
 from consoleproxy.services.console.relay import frames
 from consoleproxy.services.console.relay.config import Config
@@ -29,7 +30,11 @@ def messages_for(session: Session) -> ClientMessages:
     """The filter of what this session's browser says."""
     policy = session.policy
     playback = isinstance(session.target, Playback)
-    return ClientMessages(view_only=policy.view_only or playback, clipboard=policy.clipboard)
+    return ClientMessages(
+        view_only=policy.view_only or playback,
+        clipboard=policy.clipboard,
+        followed=None if policy.clipboard or playback else followed,
+    )
 
 
 async def open_screen(link: Link, session: Session, recordings: Recordings, config: Config) -> None:
@@ -48,7 +53,8 @@ async def open_screen(link: Link, session: Session, recordings: Recordings, conf
         async with timeout(BROWSER_PATIENCE):
             await link.greeted
         watcher = recordings.begin(session, config) if session.policy.record else None
-        side = ServerSide(link, watcher=watcher)
+        filter = None if session.policy.clipboard else ServerMessages().feed
+        side = ServerSide(link, filter, watcher)
         side.transport, rest = stream.hand_over(side)
         side.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         stream = None
@@ -56,7 +62,7 @@ async def open_screen(link: Link, session: Session, recordings: Recordings, conf
     except asyncio.CancelledError:
         link.close(frames.GOING_AWAY, "closed")
     except (RfbError, OSError, EOFError, TimeoutError) as error:
-        what = str(error) or type(error).__name__
+        what = f"no answer within {SERVER_PATIENCE:g} s" if isinstance(error, TimeoutError) else error
         log.warning("session %s: no screen of %s: %s", session.id, session.vm, what)
         link.refuse(NO_ANSWER, NO_SCREEN, "the machine's screen cannot be reached")
     except Exception:
