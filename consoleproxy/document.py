@@ -30,10 +30,11 @@ class ConsoleProxyState(Frozen):
     def _problems(self) -> Iterator[Problem]:
         for index, nic in enumerate(self.interfaces.interfaces):
             if nic.role in ("guest", "private-gateway"):
-                yield (
-                    ("interfaces", "interfaces", index, "role"),
-                    f"a console proxy has no {nic.role} interface",
-                )
+                yield ("interfaces", "interfaces", index, "role"), f"a console proxy has no {nic.role} interface"
+        if self.dns is not None and not self.dns.nameservers:
+            for address in self.interfaces.public_addresses():
+                if not self.dns.covers(address):
+                    yield ("dns", "ranges"), f"{address}, which answers for the domain, is in none of the ranges"
 
 
 ConsoleProxyDocument = Document[ConsoleProxyState]

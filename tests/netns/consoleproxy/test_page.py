@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.netns.consoleproxy.browser import page, pixel, wait_state
-from tests.netns.consoleproxy.world import COLOUR, PERSON, Screen, World
+from tests.netns.consoleproxy.world import COLOUR, PERSON, SERVERS, Screen, World
 from tests.wait import wait_for
 
 
@@ -45,3 +45,135 @@ def test_keys_arrive(world: World, chromium: Browser, screen: Screen) -> None:
         opened.keyboard.press("Enter")
         wait_for(lambda: world.servers.ok(["test", "-e", "/run/typed"]), 10, "the typed line")
     assert world.servers.read("/run/typed") == "echo Hello {1} @home"
+
+
+def test_text_is_pasted_and_copied(world: World, chromium: Browser, screen: Screen) -> None:
+    _, token = world.session(screen.target())
+    with page(chromium) as opened:
+        opened.goto(world.url(token))
+        wait_state(opened, "connected")
+        opened.click("#clipboard")
+        opened.fill("#text", "from the browser: ü €")
+        opened.click("#send")
+        wait_for(lambda: screen.clipboard() == "from the browser: ü €", 10, "the guest's clipboard", interval=0.2)
+        screen.copy("from the guest")
+        wait_for(lambda: opened.input_value("#text") == "from the guest", 10, "the page's text")
+
+
+def test_text_is_typed_on_the_keyboard_of_the_guest(world: World, chromium: Browser, screen: Screen) -> None:
+    screen.terminal("/run/typed-text")
+    _, token = world.session(screen.target())
+    with page(chromium) as opened:
+        opened.goto(world.url(token))
+        wait_state(opened, "connected")
+        opened.locator("#screen canvas").click(position={"x": 60, "y": 60})
+        opened.click("#clipboard")
+        opened.select_option("#layout", "us")
+        opened.fill("#text", 'if (a != "b") { c[0] = ~d | e & f; }\n')
+        opened.click("#type")
+        wait_for(lambda: world.servers.ok(["test", "-s", "/run/typed-text"]), 15, "the typed line")
+    assert world.servers.read("/run/typed-text") == 'if (a != "b") { c[0] = ~d | e & f; }'
+
+
+def test_view_only(world: World, chromium: Browser) -> None:
+    screen = world.screen()
+    screen.terminal("/run/never")
+    _, token = world.session(screen.target(), policy={"view_only": True, "clipboard": False})
+    with page(chromium) as opened:
+        opened.goto(world.url(token))
+        wait_state(opened, "connected")
+        assert opened.locator("#badge-view").is_visible()
+        assert not opened.locator("#keys").is_visible()
+        assert not opened.locator("#clipboard").is_visible()
+        # the page does not send keys, and the proxy would not pass them on
+        screen.copy("the guest's secret")
+        wait_for(lambda: screen.clipboard() == "the guest's secret", 10, "the guest's clipboard", interval=0.2)
+        opened.locator("#screen canvas").click(position={"x": 60, "y": 60})
+        opened.keyboard.type("x")
+        opened.keyboard.press("Enter")
+        screen.x("xsetroot", "-solid", "#204020")
+        wait_for(lambda: pixel(opened, 700, 500) == (32, 64, 32), 10, "a later picture")
+        assert opened.input_value("#text") == ""
+    assert not world.servers.ok(["test", "-e", "/run/never"])
+
+
+def test_a_reload_and_a_restart_of_the_proxy_are_no_second_use(world: World, chromium: Browser, screen: Screen) -> None:
+    session, token = world.session(screen.target())
+    with page(chromium) as opened:
+        opened.goto(world.url(token))
+        wait_state(opened, "connected")
+        opened.reload()
+        wait_state(opened, "connected")
+        world.proxy.kill("console.relay")
+        wait_for(lambda: len(world.records(session, "connected")) == 3, 30, "the page to come back by itself")
+        wait_state(opened, "connected")
+        world.remove(session)
+        wait_state(opened, "ended")
+        assert "was ended" in opened.locator("#detail").inner_text()
+    with page(chromium) as other:
+        other.goto(world.url(token))
+        wait_state(other, "ended")
+        assert other.locator("#heading").inner_text() == "This link is not valid"
+
+
+def test_a_link_that_was_used(world: World, chromium: Browser, screen: Screen) -> None:
+    _, token = world.session(screen.target())
+    with page(chromium) as opened, page(chromium) as other:
+        opened.goto(world.url(token))
+        wait_state(opened, "connected")
+        other.goto(world.url(token))
+        wait_state(other, "ended")
+        assert other.locator("#heading").inner_text() == "This link was used before"
+
+
+def test_a_screen_that_is_not_there_yet(world: World, chromium: Browser) -> None:
+    # the port of the next screen
+    port = 5900 + world.displays + 1
+    _, token = world.session({"kind": "vnc", "host": SERVERS, "port": port})
+    with page(chromium) as opened:
+        opened.goto(world.url(token))
+        wait_state(opened, "waiting")
+        assert "cannot be reached" in opened.locator("#detail").inner_text()
+        world.screen()
+        wait_state(opened, "connected")
+
+
+def test_a_session_is_recorded_and_played_back(world: World, chromium: Browser) -> None:
+    screen = world.screen(colour="#802020")
+    session, token = world.session(screen.target(), policy={"record": True})
+    with page(chromium) as opened:
+        opened.goto(world.url(token))
+        wait_state(opened, "connected")
+        assert opened.locator("#badge-recorded").inner_text() == "Recorded"
+        assert "recorded" in opened.locator("#notice").inner_text()
+        wait_for(lambda: pixel(opened, 300, 200) == (128, 32, 32), 10, "red")
+        screen.x("xsetroot", "-solid", "#208020")
+        wait_for(lambda: pixel(opened, 300, 200) == (32, 128, 32), 10, "green")
+    name = f"{session}.1"
+    wait_for(lambda: name in [one["recording"] for one in world.report()["recordings"]], 10, "the recording")
+    _, token = world.session({"kind": "recording", "recording": name})
+    with page(chromium) as opened:
+        opened.goto(world.url(token))
+        wait_state(opened, "connected")
+        assert opened.locator("#badge-playback").is_visible()
+        wait_for(lambda: pixel(opened, 300, 200) == (32, 128, 32), 15, "green again")
+        wait_for(lambda: opened.locator("#heading").inner_text() == "The recording is over", 15, "its end")
+
+
+def test_on_a_phone(world: World, chromium: Browser, screen: Screen) -> None:
+    screen.terminal("/run/phone")
+    _, token = world.session(screen.target())
+    with page(chromium, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True) as opened:
+        opened.goto(world.url(token))
+        wait_state(opened, "connected")
+        box = opened.locator("#screen canvas").bounding_box()
+        assert box is not None
+        assert box["width"] <= 390, "the screen fits"
+        opened.touchscreen.tap(box["x"] + 30, box["y"] + 30)
+        opened.tap("#keyboard")
+        assert opened.locator("#strip").is_visible()
+        opened.keyboard.insert_text("phone")
+        opened.keyboard.press("Backspace")
+        opened.keyboard.press("Enter")
+        wait_for(lambda: world.servers.ok(["test", "-s", "/run/phone"]), 10, "the typed line")
+    assert world.servers.read("/run/phone") == "phon"

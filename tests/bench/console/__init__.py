@@ -1,0 +1,1 @@
+"""The console's benchmark: a light VNC server, a light browser, a plain relay, and what runs them."""
