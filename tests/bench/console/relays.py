@@ -181,9 +181,7 @@ def relays(kind: str) -> Iterator[dict[str, Relay]]:
         with (
             _running(OTHER_CPU, python, "-m", "tests.bench.console.source", str(source)),
             _running(RELAY_CPU, python, "-m", module, str(directory / "etc/console/relay.json")) as console,
-            _running(
-                RELAY_CPU, python, "-m", "websockify", *secure, *(f"127.0.0.1:{at}" for at in (theirs, source))
-            ) as (websockify),
+            _running(RELAY_CPU, python, "-m", "websockify", *secure, *ends) as (websockify),
             _running(RELAY_CPU, python, "-m", "tests.bench.console.plain", str(raw), str(source)) as plain,
         ):
             for one in (source, port, theirs, raw):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import secrets
+import shlex
 import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -143,7 +144,7 @@ class Screen:
                     f"DISPLAY=:{self.number}",
                     "sh",
                     "-c",
-                    f"printf %s '{text}' | xclip -quiet -selection clipboard",
+                    f"printf %s {shlex.quote(text)} | xclip -quiet -selection clipboard",
                 ],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

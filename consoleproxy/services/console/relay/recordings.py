@@ -46,14 +46,14 @@ class Recorder:
 
     def watch(self, data: bytes) -> None:
         """The server sent ``data``."""
-        self._waiting.append(data)
+        self._waiting.append(_block(data, round(1000 * (time.monotonic() - self._began))))
         self._size += len(data)
         if self._size >= _BLOCK:
             self.flush()
 
     def flush(self) -> None:
         if self._waiting:
-            self._put(_block(b"".join(self._waiting), round(1000 * (time.monotonic() - self._began))))
+            self._put(b"".join(self._waiting))
             self._waiting.clear()
             self._size = 0
             if self._file is not None:
@@ -174,6 +174,8 @@ class Recordings:
                 link.deliver(data[at : at + HIGH_WATER])
             # somebody watches
             link.last_input = time.monotonic()
+        # the last picture is seen for a moment too
+        await asyncio.sleep(LONGEST_PAUSE)
         link.close(PLAYED, "the recording is over")
 
     def known(self) -> list[dict[str, object]]:
