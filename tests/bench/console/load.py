@@ -1,4 +1,5 @@
-"""The browser's side: ``python -m tests.bench.console.load WHAT KIND PORT SECONDS PATH...`` prints JSON.
+"""The browser's side: ``python -m tests.bench.console.load WHAT KIND PORT SECONDS PATH...`` prints JSON, and
+keeps the connections until it reads a line.
 
 KIND is ``plain`` (no WebSocket), ``ws`` or ``wss``. One connection for each PATH. WHAT: ``stream`` reads as fast as it
 can, ``echo`` sends ten octets on each connection fifty times a second, ``frames`` reads frames, ``idle`` reads nothing.
@@ -104,8 +105,6 @@ def frames(sockets: list[Socket], seconds: float) -> dict[str, Any]:
 
 
 def idle(sockets: list[Socket], seconds: float) -> dict[str, Any]:
-    print("connected", flush=True)
-    sys.stdin.readline()
     return {"sessions": len(sockets)}
 
 
@@ -114,3 +113,5 @@ if __name__ == "__main__":
     opened = [connect(kind, int(port), path) for path in paths]
     measure = {"stream": stream, "echo": echo, "frames": frames, "idle": idle}[name]
     print(json.dumps(measure(opened, float(seconds))), flush=True)
+    # a relay's processes are looked at before their connections go
+    sys.stdin.readline()

@@ -99,10 +99,13 @@ class Relay:
     def load(self, what: str, seconds: float, number: int = 1) -> dict[str, Any]:
         """Run the browser's side to its end; what it found, and ``busy``: seconds of processor time that it took."""
         before = self.busy()
-        text, _ = (process := self.start(what, seconds, number)).communicate(timeout=seconds + 120)
-        assert process.returncode == 0, f"the load on {self.kind} {self.port} failed"
-        found: dict[str, Any] = json.loads(text.splitlines()[-1])
-        return {**found, "busy": self.busy() - before}
+        with self.start(what, seconds, number) as process:
+            assert process.stdout is not None
+            while not (line := process.stdout.readline()).startswith("{"):
+                assert line, f"the load on {self.kind} {self.port} failed"
+            found: dict[str, Any] = {**json.loads(line), "busy": self.busy() - before}
+            process.communicate("\n", timeout=30)
+        return found
 
 
 class Console(Relay):
