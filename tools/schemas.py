@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from appliance.schema.envelope import Identity
 from appliance.schema.status import Health, Status
+from appliance.schema.traffic import Traffic
 from consoleproxy.document import ConsoleProxyDocument
 from router.document import RouterDocument
 
@@ -26,6 +27,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "consoleproxy": ConsoleProxyDocument,
     "status": Status,
     "health": Health,
+    "traffic": Traffic,
     "identity": Identity,
 }
 

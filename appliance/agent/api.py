@@ -51,6 +51,7 @@ class Api:
             "/v1/status": {"GET": self._get_status},
             "/v1/health": {"GET": self._get_health},
             "/v1/metrics": {"GET": self._get_metrics},
+            "/v1/traffic": {"GET": self._get_traffic},
         }
 
     def handle(self, request: Request) -> Response:
@@ -139,6 +140,14 @@ class Api:
     def _get_metrics(self, _: Request) -> Response:
         text = metrics.render(self._engine, self._prober.results, self._started)
         return Response(200, text.encode(), "text/plain; version=0.0.4")
+
+    def _get_traffic(self, _: Request) -> Response:
+        """200 with Traffic, 404 from an appliance that meters nothing (yet)."""
+        state = self._engine.applied.state
+        for service in self._engine.services if state is not None else ():
+            if (traffic := service.traffic(state, self._engine.host)) is not None:
+                return Response(200, traffic.model_dump_json().encode())
+        return _text(404, "nothing is metered here")
 
 
 def _text(status: int, text: str) -> Response:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from appliance.netfilter.ruleset import Ruleset
+from appliance.schema.traffic import Traffic
 from appliance.settings import Settings
 
 
@@ -157,6 +158,9 @@ class Service(Protocol):
     def report(self, host: Host) -> Any:
         """JSON-serialisable facts for the control plane (``Status.reports``), or None."""
 
+    def traffic(self, state: Any, host: Host) -> Traffic | None:
+        """What the service has metered, read and safe on disk now; None from all but one. Called by any thread."""
+
 
 class BaseService:
     """Defaults, so that a service says only what is special about it."""
@@ -184,4 +188,7 @@ class BaseService:
         return ""
 
     def report(self, host: Host) -> Any:
+        return None
+
+    def traffic(self, state: Any, host: Host) -> Traffic | None:
         return None

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from appliance.errors import GatehouseError
 from appliance.schema.status import Health, Problem, Status
+from appliance.schema.traffic import Traffic
 from controlplane.hypervisors.base import HypervisorError
 from controlplane.pki import Authority
 
@@ -126,6 +127,14 @@ class AgentClient:
     def metrics(self) -> str:
         """GET /v1/metrics: Prometheus text. Raises AgentUnreachableError."""
         return self._call("GET", "/v1/metrics").decode()
+
+    def traffic(self) -> Traffic | None:
+        """GET /v1/traffic; None from an appliance that meters nothing. Raises AgentUnreachableError."""
+        try:
+            body = self._call("GET", "/v1/traffic", accept=(200, 404))
+            return Traffic.model_validate_json(body) if body.startswith(b"{") else None
+        except ValidationError as error:
+            raise AgentUnreachableError(f"unreadable traffic from {self.agent.id}: {error}") from error
 
     def certificate(self) -> x509.Certificate | None:
         """The agent's certificate on the connection that is open, if one is."""

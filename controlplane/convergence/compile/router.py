@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from controlplane.convergence.compile import (
+    accounting,
     dhcp,
     firewall,
     loadbalancer,
@@ -24,7 +25,6 @@ from controlplane.convergence.compile.encoding import dump, extend, object_of
 from controlplane.convergence.compile.memo import Memo
 from controlplane.convergence.compile.served import Served
 from controlplane.convergence.intent.rows import Intent
-from router.services.accounting.model import Accounting
 
 #: field of RouterState -> makes its JSON, or None when the router has no such section
 SECTIONS: Mapping[str, Callable[[Served], bytes | None]] = {
@@ -32,7 +32,7 @@ SECTIONS: Mapping[str, Callable[[Served], bytes | None]] = {
     "interfaces": lambda served: dump(served.interfaces),
     "nat": nat.section,
     "firewall": firewall.section,
-    "accounting": lambda served: dump(Accounting()),
+    "accounting": accounting.section,
     "dhcp": dhcp.section,
     "metadata": metadata.section,
     "passwords": passwords.section,

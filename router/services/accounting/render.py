@@ -3,7 +3,7 @@
 Counted is what the firewall let pass, in bytes of the IP packets. A public address counts what crosses a public
 interface, the router's own traffic included: inward by the address the connection has on the outside, which the
 connection knows, since by then the packet itself is translated; outward after source NAT. A guest counts what the
-router forwards from and to it.
+router forwards from and to it, an address inside a VPN likewise.
 """
 
 from __future__ import annotations
@@ -15,14 +15,6 @@ from appliance.netfilter.ruleset import Ruleset, Set
 from appliance.services.interfaces.model import Interfaces
 from router.services.accounting.model import Accounting
 from router.services.dhcp.model import Dhcp
-
-#: set name -> (kind, direction) as reported
-SETS = {
-    "account_public_in": ("public", "in"),
-    "account_public_out": ("public", "out"),
-    "account_guest_in": ("guest", "in"),
-    "account_guest_out": ("guest", "out"),
-}
 
 
 def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) -> Ruleset:
@@ -48,6 +40,12 @@ def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) ->
         forward.append((210, "oifname @guest_interfaces ip daddr @account_guest_in"))
         for name in ("account_guest_in", "account_guest_out"):
             sets[name] = _counted(host.address for host in dhcp.hosts) if dhcp else _counted(())
+    if accounting.vpn:
+        # whatever interface a tunnel's packets seem to come by once they are decrypted
+        forward.append((220, "ip saddr @account_vpn_out"))
+        forward.append((220, "ip daddr @account_vpn_in"))
+        for name in ("account_vpn_in", "account_vpn_out"):
+            sets[name] = _counted(subject.address for subject in accounting.vpn)
     if forward:
         chains["account_forward"] = "type filter hook forward priority filter + 10; policy accept;"
         rules["account_forward"] = tuple(forward)

@@ -1,31 +1,32 @@
-"""Traffic counters per public address and per guest; totals survive reloads, agent and router restarts.
+"""Traffic counters per public address, guest and VPN user; totals survive reloads, agent and router restarts.
 
-Read every two seconds and kept on disk every five: what is lost is the traffic of an address between its last reading
-and its removal, and between the last write and a power cut. Killing the agent loses nothing, the kernel goes on.
+Killing the agent loses nothing, the kernel goes on. What is lost is what passes between the last look at an address
+and its removal in the same change (milliseconds), and since the last write to disk when the router loses power.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from appliance.engine.service import BaseService, Change, Host, Rendered
+from appliance.schema.traffic import Traffic
 from appliance.settings import Settings
 from router.document import RouterState
-from router.services.accounting.render import SETS, render
-from router.services.accounting.totals import Totals, advance
+from router.services.accounting.render import render
+from router.services.accounting.totals import SETS, Owners, Totals, advance
 
 log = logging.getLogger(__name__)
 
-#: seconds between two readings, and between two writes to disk
-READ_EVERY = 2.0
-SAVE_EVERY = 5.0
+#: seconds between two readings that nobody asked for
+READ_EVERY = 5.0
 
 
 class AccountingService(BaseService):
@@ -34,61 +35,90 @@ class AccountingService(BaseService):
     inputs = ("accounting", "interfaces", "dhcp")
 
     def __init__(self) -> None:
-        #: replaced as a whole, so that other threads may read it
+        # the engine's thread reads and so does who asks for the traffic
+        self._lock = threading.Lock()
+        #: as on disk; None before the first reading
         self._totals: Totals | None = None
-        self._read = self._saved = float("-inf")
+        #: whose the addresses are; None until the state is known, and nothing is read before
+        self._owners: Owners | None = None
+        self._read = float("-inf")
 
     def render(self, state: RouterState, settings: Settings) -> Rendered:
         if state.accounting is None:
             return Rendered()
         return Rendered(ruleset=render(state.accounting, state.interfaces, state.dhcp))
 
+    def check(self, rendered: Rendered, staged: Mapping[Path, Path], host: Host) -> None:
+        # before addresses that are on their way out take their counters with them
+        self._take(host)
+
     def apply(self, change: Change, host: Host) -> None:
-        if change.force and change.after is not None and change.after.accounting is not None:
-            self._take(host)
+        # what came until now was for those who had the addresses before
+        self._know(change.before)
+        self._take(host)
+        self._know(change.after)
 
     def drift(self, state: RouterState, host: Host) -> str | None:
-        now = time.monotonic()
-        if state.accounting is not None and now - self._read >= READ_EVERY:
+        if self._owners is None:
+            self._know(state)
+        if time.monotonic() - self._read >= READ_EVERY:
             self._take(host)
         return None
 
+    def traffic(self, state: RouterState, host: Host) -> Traffic | None:
+        if self._owners is None:
+            self._know(state)
+        self._take(host)
+        totals = self._totals
+        if totals is None:
+            return None
+        return Traffic(epoch=totals.epoch, taken=totals.taken, counters=totals.counters())
+
     def metrics(self, state: RouterState, host: Host) -> str:
         lines: list[str] = []
+        totals = (self._totals or Totals()).totals.items()
         for unit, index in (("packets", 0), ("bytes", 1)):
             metric = f"gatehouse_traffic_{unit}_total"
             lines += [f"# HELP {metric} Traffic of a public address or a guest, in and out", f"# TYPE {metric} counter"]
-            for name, entries in self._known().sets.items():
-                kind, direction = SETS[name]
-                lines += [
-                    f'{metric}{{kind="{kind}",direction="{direction}",address="{address}"}} {entry.total[index]}'
-                    for address, entry in entries.items()
-                ]
+            lines += [
+                f'{metric}{{kind="{one.kind}",direction="{way}",address="{one.address}",id="{id}"}} {count[index]}'
+                for id, one in totals
+                for way, count in (("in", one.received), ("out", one.sent))
+            ]
         return "\n".join(lines) + "\n"
 
-    def report(self, host: Host) -> Any:
-        """``{"public": {address: {"in": bytes, "out": bytes}}, "guest": {...}}``, totals since the router was made."""
-        found: dict[str, dict[str, dict[str, int]]] = {}
-        for name, entries in self._known().sets.items():
-            kind, direction = SETS[name]
-            for address, entry in entries.items():
-                found.setdefault(kind, {}).setdefault(address, {})[direction] = entry.total[1]
-        return found or None
-
-    def _known(self) -> Totals:
-        return self._totals or Totals()
+    def _know(self, state: RouterState | None) -> None:
+        if state is not None:
+            self._owners = owners(state)
 
     def _take(self, host: Host) -> None:
-        before = _load(host.settings) if self._totals is None else self._totals
-        after = advance(before, host.netfilter.counters(SETS), _boot(host.settings), time.time())
-        self._totals, self._read = after, time.monotonic()
-        if self._read - self._saved >= SAVE_EVERY:
-            self._saved = self._read
+        """Read the counters and have the totals on disk; only then are they told to anybody."""
+        if self._owners is None:
+            return
+        with self._lock:
+            before = self._totals or _load(host.settings)
+            after = advance(before, host.netfilter.counters(SETS), self._owners, _boot(host.settings), time.time())
+            self._read = time.monotonic()
+            if before.boot == after.boot and before.last == after.last and self._totals is not None:
+                self._totals = after
+                return
             try:
                 _save(host.settings, after)
             except OSError as error:
-                # nothing to repair on the router; counting goes on in memory
+                # nothing to repair on the router; the kernel goes on counting, and the next reading has it all
                 log.error("traffic totals are not on disk: %s; free some space in %s", error, host.settings.state_dir)
+            else:
+                self._totals = after
+
+
+def owners(state: RouterState) -> Owners:
+    """Whose total the traffic of each address is added to."""
+    accounting, hosts = state.accounting, state.dhcp.hosts if state.dhcp else ()
+    return {
+        "public": {str(one.address): one.id for one in accounting.addresses} if accounting else {},
+        "guest": {str(host.address): host.id for host in hosts},
+        "vpn": {str(one.address): one.id for one in accounting.vpn} if accounting else {},
+    }
 
 
 def _file(settings: Settings) -> Path:
@@ -98,8 +128,11 @@ def _file(settings: Settings) -> Path:
 def _load(settings: Settings) -> Totals:
     try:
         return Totals.model_validate_json(_file(settings).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return Totals()
+    except FileNotFoundError:
+        pass
+    except ValidationError as error:
+        log.error("traffic totals begin at zero: %s is damaged: %s", _file(settings), error)
+    return Totals(epoch=uuid.uuid4().hex)
 
 
 def _save(settings: Settings, totals: Totals) -> None:

@@ -8,52 +8,85 @@ over, and so has every counter after a reboot, which the ``boot`` token tells.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import Field
 
+from appliance.schema.traffic import Counter, Kind
 from appliance.schema.types import Frozen
 
+Direction = Literal["received", "sent"]
 #: packets, bytes
 Count = tuple[int, int]
 #: set -> address -> counter
 Reading = Mapping[str, Mapping[str, Count]]
+#: kind -> address -> id
+Owners = Mapping[Kind, Mapping[str, str]]
 
-#: seconds that the totals of an address are kept after it went away
-KEPT = 86400.0
+#: set name -> what it counts
+SETS: Mapping[str, tuple[Kind, Direction]] = {
+    "account_public_in": ("public", "received"),
+    "account_public_out": ("public", "sent"),
+    "account_guest_in": ("guest", "received"),
+    "account_guest_out": ("guest", "sent"),
+    "account_vpn_in": ("vpn", "received"),
+    "account_vpn_out": ("vpn", "sent"),
+}
+
+#: seconds that the totals of a subject are kept after it went away
+KEPT = 7 * 86400.0
 
 
 class Total(Frozen):
-    """One counter's total since the beginning, what the kernel said last, and when that was (UNIX seconds)."""
+    """One subject's totals since the beginning, and when it was read last (UNIX seconds)."""
 
-    total: Count = (0, 0)
-    last: Count = (0, 0)
+    kind: Kind
+    address: str
+    received: Count = (0, 0)
+    sent: Count = (0, 0)
     seen: float = 0.0
 
 
 class Totals(Frozen):
-    """All counters of a router, as kept on disk."""
+    """All counters of a router, as kept on disk. ``last`` is what the kernel said last, in boot ``boot``."""
 
+    epoch: str = ""
     boot: str = ""
-    sets: dict[str, dict[str, Total]] = Field(default_factory=dict)
+    taken: float = 0.0
+    last: dict[str, dict[str, Count]] = Field(default_factory=dict)
+    #: by id
+    totals: dict[str, Total] = Field(default_factory=dict)
+
+    def counters(self) -> tuple[Counter, ...]:
+        return tuple(
+            Counter(id=id, kind=one.kind, address=one.address, received=one.received[1], sent=one.sent[1])
+            for id, one in self.totals.items()
+        )
 
 
-def advance(before: Totals, reading: Reading, boot: str, now: float) -> Totals:
-    """Take in a reading of the kernel's counters made at ``now`` in the boot called ``boot``."""
-    sets: dict[str, dict[str, Total]] = {}
-    for name in before.sets.keys() | reading.keys():
-        old = before.sets.get(name, {})
-        entries = {address: total for address, total in old.items() if now - total.seen < KEPT}
-        for address, count in reading.get(name, {}).items():
-            known = old.get(address, Total())
-            start = known.last if before.boot == boot and _grew(known.last, count) else (0, 0)
-            entries[address] = Total(
-                total=(known.total[0] + count[0] - start[0], known.total[1] + count[1] - start[1]),
-                last=count,
-                seen=now,
-            )
-        sets[name] = entries
-    return Totals(boot=boot, sets=sets)
+def advance(before: Totals, reading: Reading, owners: Owners, boot: str, now: float) -> Totals:
+    """Take in a reading of the kernel's counters made at ``now`` in the boot called ``boot``.
+
+    What a counter grew goes to who ``owners`` says has the address, to the address itself where they say nothing.
+    """
+    totals = {id: total for id, total in before.totals.items() if now - total.seen < KEPT}
+    for name, counts in reading.items():
+        kind, direction = SETS[name]
+        last = before.last.get(name, {}) if before.boot == boot else {}
+        for address, count in counts.items():
+            id = owners.get(kind, {}).get(address, address)
+            known = totals.get(id) or Total(kind=kind, address=address)
+            grown = _add(getattr(known, direction), count, last.get(address, (0, 0)))
+            totals[id] = known.model_copy(update={direction: grown, "address": address, "seen": now})
+    return Totals(
+        epoch=before.epoch,
+        boot=boot,
+        taken=now,
+        last={name: dict(counts) for name, counts in reading.items()},
+        totals=totals,
+    )
 
 
-def _grew(last: Count, count: Count) -> bool:
-    return count[0] >= last[0] and count[1] >= last[1]
+def _add(total: Count, count: Count, last: Count) -> Count:
+    start = last if count[0] >= last[0] and count[1] >= last[1] else (0, 0)
+    return (total[0] + count[0] - start[0], total[1] + count[1] - start[1])

@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.schema.traffic import Traffic
 from tests.netns.lab import Lab, Machine, Router
 
 Raw = dict[str, Any]
@@ -56,6 +57,11 @@ class World:
     b1: Machine
     internet: Machine
     other: Machine
+
+    def traffic(self) -> Traffic:
+        found = self.router.agent.traffic()
+        assert found is not None
+        return found
 
     def change(self, **sections: Any) -> None:
         """Push the base state with sections ``nat`` and ``firewall`` as given (missing keys keep their base values)."""

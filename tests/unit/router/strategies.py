@@ -188,6 +188,16 @@ def shaping(draw: st.DrawFn, section: Raw) -> Raw:
 
 
 @st.composite
+def accounting(draw: st.DrawFn, public: list[str]) -> Raw:
+    return {
+        "guests": draw(st.booleans()),
+        "public": draw(st.booleans()),
+        "addresses": with_ids(draw, [{"address": address} for address in public if draw(st.booleans())]),
+        "vpn": with_ids(draw, [{"address": a} for a in draw(st.lists(addresses, max_size=2, unique=True))]),
+    }
+
+
+@st.composite
 def states(draw: st.DrawFn) -> Raw:
     """A valid RouterState as plain data."""
     section = draw(interfaces())
@@ -206,7 +216,7 @@ def states(draw: st.DrawFn) -> Raw:
         "metadata": metadata(guests),
         "passwords": passwords(guests),
         "shaping": shaping(section),
-        "accounting": st.fixed_dictionaries({"guests": st.booleans(), "public": st.booleans()}),
+        "accounting": accounting(public),
     }
     for name, strategy in optional.items():
         if draw(st.booleans()):

@@ -98,7 +98,16 @@ GOLDEN = {
             ],
             "egress_defaults": [{"interface": "eth0", "allow": False}],
         },
-        "accounting": {"guests": True, "public": True},
+        "accounting": {
+            "guests": True,
+            "public": True,
+            "addresses": [
+                {"id": "ip-1", "address": "203.0.113.9"},
+                {"id": "ip-2", "address": "203.0.113.3"},
+                {"id": "ip-3", "address": "203.0.113.2"},
+            ],
+            "vpn": [],
+        },
         "shaping": {"interfaces": [{"interface": "eth0", "mbit": 100}, {"interface": "eth2", "mbit": 100}]},
         "dhcp": {
             "networks": [

@@ -12,6 +12,11 @@ def test_an_empty_section_counts_everything() -> None:
     assert Accounting.model_validate({}) == Accounting(guests=True, public=True)
 
 
+def test_an_address_is_counted_for_one() -> None:
+    subjects = [{"id": "ip-1", "address": "203.0.113.2"}, {"id": "ip-2", "address": "203.0.113.2"}]
+    assert_refused("accounting.addresses", subjects, "accounting.addresses.1.address", "203.0.113.2 belongs to two")
+
+
 @pytest.mark.parametrize("value", [1, "true", None])
 def test_switches_are_booleans(value: object) -> None:
     assert_refused("accounting.guests", value, "accounting.guests", "boolean")

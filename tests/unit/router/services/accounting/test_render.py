@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from router.document import RouterState
-from router.services.accounting.model import Accounting
-from router.services.accounting.render import SETS, render
+from router.services.accounting.model import Accounting, Subject
+from router.services.accounting.render import render
+from router.services.accounting.totals import SETS
 from tests.documents import small_state
 from tests.unit.router.golden import assert_ruleset
 
@@ -18,7 +20,8 @@ def test_golden() -> None:
 
 
 def test_every_set_is_counted_and_reported() -> None:
-    sets = render(Accounting(), STATE.interfaces, STATE.dhcp).sets
+    vpn = (Subject(id="user-1", address=IPv4Address("10.1.2.2")),)
+    sets = render(Accounting(vpn=vpn), STATE.interfaces, STATE.dhcp).sets
     assert sets.keys() == SETS.keys()
     assert all(some.counted for some in sets.values())
 
