@@ -12,11 +12,13 @@ from controlplane.console.settings import CONSOLE_SETTINGS
 from controlplane.errors import ParameterError
 from controlplane.setting import SCOPES, Scope, Setting
 from controlplane.store.models import Configuration as Row
+from controlplane.usage.settings import USAGE_SETTINGS
 
 __all__ = ["SCOPES", "SETTINGS", "Configuration", "Scope", "Setting"]
 
 SETTINGS: tuple[Setting, ...] = (
     *CONSOLE_SETTINGS,
+    *USAGE_SETTINGS,
     Setting(
         "default.page.size",
         "Advanced",
@@ -183,6 +185,10 @@ class Configuration:
     def get_bool(self, session: Session, name: str, **scope_ids: str | None) -> bool:
         """The same as a truth value."""
         return self.get(session, name, **scope_ids) == "true"
+
+    def is_set(self, session: Session, name: str) -> bool:
+        """Whether somebody gave a global value, be it the default."""
+        return session.get(Row, (name, "", "")) is not None
 
     def set(self, session: Session, name: str, value: str, scope: Scope | None = None, scope_id: str = "") -> None:
         """Store a value. Raises ParameterError for an unknown name, a bad value or a scope the setting has not."""

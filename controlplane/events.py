@@ -26,6 +26,7 @@ SYSTEM_EVENTS = {
     "VNC.DISCONNECT": "somebody stopped watching a guest's screen",
     "VPN.S2S.CONNECTED": "a site-to-site VPN connection came up",
     "VPN.S2S.DISCONNECTED": "a site-to-site VPN connection went down",
+    "ALERT.USAGE.SANITY": "usage records that cannot be right",
     "NETWORK.GC": "a network without guests was shut down",
 }
 

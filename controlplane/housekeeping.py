@@ -1,4 +1,8 @@
-"""What happens without anyone asking: unused networks end, destroyed VMs are expunged, VM states follow reality."""
+"""What happens without anyone asking.
+
+Unused networks end, destroyed VMs are expunged, VM states follow reality, NICs' rates their offerings and settings,
+and usage records are made.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,20 @@ from sqlalchemy import select
 
 from appliance.errors import GatehouseError
 from controlplane import events
+from controlplane.compute import rates
 from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core, Stopping
 from controlplane.network import networks as network_rows
 from controlplane.store.models import Network, NetworkOffering, Vm, now
+from controlplane.usage import service
 from controlplane.workflows import networks, vms
 from controlplane.workflows.flow import Flow, Locks
 
 log = logging.getLogger(__name__)
 
-#: seconds between two comparisons of the VMs' states with the hypervisor's
-POWER_INTERVAL = 10.0
+#: seconds between two comparisons of the VMs' states with the hypervisor's, of NICs' rates with those wanted, and
+#: between two looks whether usage records are due
+INTERVALS = {"power": 10.0, "rates": 10.0, "usage": 30.0}
 #: seconds between two looks at the settings: a changed interval counts soon
 TICK = 1.0
 
@@ -34,7 +41,8 @@ class Housekeeping:
         self._core = core
         # every task can be done again, so its steps need no record
         self._flow = Flow(core, reconciler, locks, None, lambda _name, function: function())
-        self._stopping = threading.Event()
+        self._stopping, self._awake = threading.Event(), threading.Event()
+        self._hurry: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
     def start(self) -> None:
@@ -42,21 +50,37 @@ class Housekeeping:
 
     def stop(self) -> None:
         self._stopping.set()
+        self._awake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
+    def hurry(self, name: str) -> None:
+        """Do a task (``rates``, ``usage``, ...) at once rather than when it is due."""
+        self._hurry.add(name)
+        self._awake.set()
+
+    def _hurried(self, name: str) -> bool:
+        if name not in self._hurry:
+            return False
+        self._hurry.discard(name)
+        return True
+
     def _run(self) -> None:
         begun = time.monotonic()
-        last = dict.fromkeys(("network.gc.interval", "expunge.interval", "power"), begun)
         tasks: dict[str, Callable[[], None]] = {
             "network.gc.interval": self.collect_networks,
             "expunge.interval": self.expunge,
             "power": self.follow_power,
+            "rates": self.follow_rates,
+            "usage": self.make_usage,
         }
-        while not self._stopping.wait(TICK):
+        last = dict.fromkeys(tasks, begun)
+        while not self._stopping.is_set():
+            self._awake.wait(TICK)
+            self._awake.clear()
             for name, task in tasks.items():
                 try:
-                    if time.monotonic() - last[name] >= self._interval(name):
+                    if self._hurried(name) or time.monotonic() - last[name] >= self._interval(name):
                         last[name] = time.monotonic()
                         task()
                 except Stopping:
@@ -65,10 +89,19 @@ class Housekeeping:
                     log.exception("housekeeping task %s failed; it is tried again", name)
 
     def _interval(self, name: str) -> float:
-        if name == "power":
-            return POWER_INTERVAL
+        if name in INTERVALS:
+            return INTERVALS[name]
         with self._core.database.reading() as session:
             return self._core.configuration.get_int(session, name)
+
+    def follow_rates(self) -> None:
+        """Change the rates of running VMs' NICs that are not as offerings and settings say."""
+        for problem in rates.follow(self._core):
+            log.warning("rate not changed: %s", problem)
+
+    def make_usage(self) -> None:
+        """Make the usage records that are due, check them when that is due, drop old traffic samples."""
+        service.work(self._core.database, self._core.configuration)
 
     def collect_networks(self) -> None:
         """Shut down networks, but persistent ones, without an active guest for ``network.gc.wait`` seconds."""

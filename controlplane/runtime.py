@@ -23,6 +23,7 @@ from controlplane.pki import Authority
 from controlplane.secrets import Secrets, load_secrets
 from controlplane.store.database import Database
 from controlplane.store.defaults import ensure_defaults
+from controlplane.usage import recorder
 from controlplane.workflows.engine import Workflows
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ class Runtime:
         hypervisor.open()
         with database.transaction() as session:
             ensure_defaults(session, secrets, hypervisor.facts(), self.data)
+        with database.transaction() as session:
+            recorder.catch_up(session)
         self._reconciler = Reconciler(self._core, self._pace)
         self._workflows = Workflows(self._core, self._reconciler, self.data)
         self._housekeeping = Housekeeping(self._core, self._reconciler, self._workflows.locks)
@@ -128,6 +131,11 @@ class Runtime:
     def wake(self, appliance_id: str) -> None:
         """Look at this appliance's desired generation now; after the commit, from any thread."""
         self.reconciler.wake(appliance_id)
+
+    def hurry(self, task: str) -> None:
+        """Have a task of housekeeping done at once; after the commit, from any thread."""
+        if self._housekeeping is not None:
+            self._housekeeping.hurry(task)
 
     def start_workflow(self, name: str, job_id: str, arguments: dict[str, Any]) -> None:
         """Start a durable workflow under the job's id; after the commit, from any thread."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from controlplane.errors import ParameterError
+from controlplane.timezones import zone
 
-Kind = Literal["Integer", "Boolean", "String", "CIDR", "Range"]
+Kind = Literal["Integer", "Boolean", "String", "CIDR", "Range", "Timezone"]
 Scope = Literal["zone", "domain", "account"]
 #: the narrowest first
 SCOPES: tuple[Scope, ...] = ("account", "domain", "zone")
@@ -48,21 +50,38 @@ class Setting:
             if text.lower() not in ("true", "false"):
                 raise ParameterError(f"{self.name} takes true or false")
             return text.lower()
-        if self.kind == "CIDR":
-            try:
-                return str(ipaddress.IPv4Network(text))
-            except ValueError as error:
-                raise ParameterError(f"{self.name} takes an IPv4 network such as 10.1.1.0/24: {error}") from None
-        if self.kind == "Range":
-            try:
-                low, high = (ipaddress.IPv4Address(part.strip()) for part in text.split("-"))
-            except ValueError:
-                raise ParameterError(f"{self.name} takes a range such as 10.1.2.1-10.1.2.8") from None
-            if low > high:
-                raise ParameterError(f"{self.name}: the first address is above the last")
-            return f"{low}-{high}"
+        if self.kind in _CHECKS:
+            return _CHECKS[self.kind](self.name, text)
         if len(text) > 4095:
             raise ParameterError(f"{self.name} takes at most 4095 characters")
         if self.pattern and not re.fullmatch(self.pattern, text):
             raise ParameterError(f"{self.name} takes {self.form}")
         return text
+
+
+def _cidr(name: str, text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Network(text))
+    except ValueError as error:
+        raise ParameterError(f"{name} takes an IPv4 network such as 10.1.1.0/24: {error}") from None
+
+
+def _range(name: str, text: str) -> str:
+    try:
+        low, high = (ipaddress.IPv4Address(part.strip()) for part in text.split("-"))
+    except ValueError:
+        raise ParameterError(f"{name} takes a range such as 10.1.2.1-10.1.2.8") from None
+    if low > high:
+        raise ParameterError(f"{name}: the first address is above the last")
+    return f"{low}-{high}"
+
+
+def _timezone(name: str, text: str) -> str:
+    try:
+        zone(text)
+    except ValueError as error:
+        raise ParameterError(f"{name}: {error}; it takes names such as America/New_York") from None
+    return text
+
+
+_CHECKS: Mapping[Kind, Callable[[str, str], str]] = {"CIDR": _cidr, "Range": _range, "Timezone": _timezone}

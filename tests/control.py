@@ -48,6 +48,7 @@ class FakeRuntime:
     secrets: Secrets
     woken: list[str] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
+    hurried: list[str] = field(default_factory=list)
     started: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
 
     @property
@@ -65,6 +66,9 @@ class FakeRuntime:
 
     def wake(self, appliance_id: str) -> None:
         self.woken.append(appliance_id)
+
+    def hurry(self, task: str) -> None:
+        self.hurried.append(task)
 
     def start_workflow(self, name: str, job_id: str, arguments: dict[str, Any]) -> None:
         self.started.append((name, job_id, arguments))

@@ -53,6 +53,9 @@ class Runtime(Protocol):
     def wake(self, appliance_id: str) -> None:
         """Look at this appliance's desired generation now; called after the commit, from any thread."""
 
+    def hurry(self, task: str) -> None:
+        """Have a task of housekeeping done at once; called after the commit, from any thread."""
+
     def start_workflow(self, name: str, job_id: str, arguments: dict[str, Any]) -> None:
         """Start a durable workflow under the job's id; called after the commit, from any thread."""
 

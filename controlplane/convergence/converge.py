@@ -15,6 +15,7 @@ from appliance.schema.status import Problem, Status
 from controlplane import jobs
 from controlplane.appliances import machines
 from controlplane.convergence import blame, observe
+from controlplane.convergence.collect import collect
 from controlplane.convergence.compile.memo import CompileError, Memo
 from controlplane.convergence.desired import desire
 from controlplane.convergence.push import (
@@ -32,6 +33,7 @@ from controlplane.errors import ApiError
 from controlplane.hypervisors.base import HypervisorError, Nic
 from controlplane.pki import due
 from controlplane.store.models import Appliance, AsyncJob
+from controlplane.usage import traffic
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +83,8 @@ class Remote:
     plugged: bool = False
     #: generation that was refused without anyone to blame, and how often
     strikes: tuple[int, int] = (0, 0)
+    #: when its traffic was collected last (monotonic)
+    collected: float = float("-inf")
 
 
 def open_remote(core: Core, appliance: Appliance) -> Remote:
@@ -284,9 +288,13 @@ def poll(core: Core, remote: Remote) -> Outcome:
             return Outcome("gone")
         if appliance.desired_state != "Running" or appliance.state != "Running":
             return Outcome("idle", appliance.observed_generation)
+        interval = core.configuration.get_int(session, traffic.INTERVAL)
     try:
         status = _renewing(remote, remote.client.status)
         health = remote.client.health()
+        if interval and time.monotonic() - remote.collected >= interval:
+            collect(core, remote.client, remote.id)
+            remote.collected = time.monotonic()
         _renew_early(remote)
     except AgentError as error:
         _revive(core, remote.id)

@@ -25,6 +25,7 @@ from controlplane.convergence.intent.rows import ApplianceNic
 from controlplane.convergence.reports import consoleproxy as proxy_reports
 from controlplane.convergence.reports import router as router_reports
 from controlplane.core import Core
+from controlplane.network import rates
 from controlplane.store.models import Appliance
 
 
@@ -95,6 +96,7 @@ ROLES: Mapping[str, Role] = {
         resource="DomainRouter",
         events="ROUTER",
         load=_load_router,
+        settings=rates.NETWORK_RATE,
         compile=compile_router,
         add_nics=routers.add_public_nics,
         has_reports=router_reports.has_news,

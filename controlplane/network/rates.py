@@ -22,14 +22,38 @@ from controlplane.store.models import Nic
 NETWORK_RATE, VM_RATE = "network.throttling.rate", "vm.network.throttling.rate"
 
 
+class Unset:
+    """What the settings say where an offering says nothing; looked up once for each zone."""
+
+    def __init__(self, session: Session, configuration: Configuration) -> None:
+        self._session, self._configuration = session, configuration
+        self._networks: dict[str, int] = {}
+        self._vms: int | None = None
+
+    def network(self, zone_id: str) -> int:
+        if zone_id not in self._networks:
+            self._networks[zone_id] = self._configuration.get_int(self._session, NETWORK_RATE, zone=zone_id)
+        return self._networks[zone_id]
+
+    def vm(self) -> int:
+        if self._vms is None:
+            self._vms = self._configuration.get_int(self._session, VM_RATE)
+        return self._vms
+
+
+def choose(default: bool, vm_rate: int | None, network_rate: int | None, zone_id: str, unset: Unset) -> int:
+    """The rate of a guest's NIC, of the default one or not, from what its offerings say."""
+    if default:
+        return vm_rate if vm_rate is not None else unset.vm()
+    return network_rate if network_rate is not None else unset.network(zone_id)
+
+
 def of_network(session: Session, configuration: Configuration, offered: int | None, zone_id: str) -> int:
     """The rate of a guest network whose offering says ``offered``."""
-    return offered if offered is not None else configuration.get_int(session, NETWORK_RATE, zone=zone_id)
+    return offered if offered is not None else Unset(session, configuration).network(zone_id)
 
 
 def of_nic(session: Session, configuration: Configuration, nic: Nic) -> int:
     """The rate of a guest's NIC."""
-    if not nic.is_default:
-        return of_network(session, configuration, nic.network.offering.network_rate, nic.network.zone_id)
-    offered = nic.vm.service_offering.network_rate
-    return offered if offered is not None else configuration.get_int(session, VM_RATE)
+    offerings = nic.vm.service_offering.network_rate, nic.network.offering.network_rate
+    return choose(nic.is_default, *offerings, nic.network.zone_id, Unset(session, configuration))

@@ -13,6 +13,8 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import Session
 
+from controlplane.usage.recorder import RecordingSession
+
 BUSY_TIMEOUT_S = 30
 _WRITES = "gatehouse_writes"
 
@@ -47,7 +49,7 @@ class Database:
 
         On SQLite it takes the write lock at once (BEGIN IMMEDIATE), so that what was read stays true until the commit.
         """
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with RecordingSession(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager

@@ -9,6 +9,7 @@ from sqlalchemy import delete
 
 from controlplane import jobs
 from controlplane.appliances import machines
+from controlplane.convergence.collect import collect_last
 from controlplane.convergence.desired import desire
 from controlplane.convergence.roles import role_of
 from controlplane.store.models import Appliance, PublicIp, now
@@ -71,6 +72,7 @@ def stop(flow: Flow, appliance_id: str, forced: bool, *, back_soon: bool = False
         appliance = session.get_one(Appliance, appliance_id)
         appliance.state, appliance.desired_state = "Stopping", "Stopped"
     try:
+        collect_last(flow.core, appliance_id)
         flow.core.hypervisor.stop(appliance_id, force=forced)
     except Exception:
         _failed(flow, appliance_id)
@@ -95,6 +97,7 @@ def remove(flow: Flow, appliance_id: str, *, replaced: bool = False) -> None:
             return
         appliance.state, appliance.desired_state = "Stopping", "Stopped"
     try:
+        collect_last(flow.core, appliance_id)
         flow.core.hypervisor.destroy(appliance_id)
     except Exception:
         # from here it can be started or destroyed again

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -112,6 +114,7 @@ def _power_on_alone(flow: Flow, vm_id: str) -> None:
             cpus=vm.service_offering.cpu_number,
             memory_mb=vm.service_offering.memory,
         )
+        _told(vm, spec.nics)
         vm.state = "Starting"
     for segment in segments:
         flow.core.hypervisor.ensure_segment(segment)
@@ -213,6 +216,7 @@ def _plug(flow: Flow, vm_id: str, nic_id: str) -> None:
         flow.core.hypervisor.ensure_segment(Segment(port.segment, mtu or 1500))
         flow.core.hypervisor.attach_nic(vm_id, port)
         with flow.core.database.transaction() as session:
+            session.get_one(Nic, nic_id).rate_mbit = port.rate_mbit
             network_rows.mark_idle(session, [network_id])
 
 
@@ -238,6 +242,12 @@ def _port(flow: Flow, session: Session, nic: Nic) -> Port:
     rate = rates.of_nic(session, flow.core.configuration, nic)
     segment = routers.guest_segment(nic.network_id)
     return Port(mac=nic.mac, segment=segment, rate_mbit=rate, addresses=(nic.address,))
+
+
+def _told(vm: Vm, ports: Iterable[Port]) -> None:
+    """Note the rates that the hypervisor is about to be told; what changes meanwhile is followed (compute.rates)."""
+    for nic, port in zip(vm.nics, ports, strict=True):
+        nic.rate_mbit = port.rate_mbit
 
 
 def _existing(session: Session, vm_id: str) -> Vm:

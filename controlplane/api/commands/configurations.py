@@ -11,6 +11,7 @@ from controlplane.api.listing import OwnedResponse, owned_by
 from controlplane.configuration import Scope, Setting
 from controlplane.convergence.roles import desire_setting
 from controlplane.errors import ParameterError
+from controlplane.network import rates
 from controlplane.network.limits import NETWORKS, PUBLIC_IPS, VMS
 from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
 from controlplane.store.models import Account, Domain, Zone
@@ -108,6 +109,8 @@ def update_configuration(call: Call, params: UpdateConfiguration) -> Configurati
     call.configuration.set(call.session, params.name, params.value, scope, scope_id)
     for appliance_id in desire_setting(call.session, params.name):
         call.after_commit(lambda appliance_id=appliance_id: call.runtime.wake(appliance_id))  # type: ignore[misc]
+    if params.name in (rates.NETWORK_RATE, rates.VM_RATE):
+        call.after_commit(lambda: call.runtime.hurry("rates"))
     where = f" of {scope} {scope_id}" if scope is not None else ""
     call.event(f"Successfully updated configuration {params.name}{where} to {params.value}")
     return _show(call, call.configuration.settings[params.name], scope, scope_id)

@@ -320,6 +320,8 @@ def _change_offering(call: Call, network: Network, offering: NetworkOffering) ->
     call.session.flush()
     call.session.expire(network, ["offering"])
     networks.mark_idle(call.session, [network.id])
+    # guests' additional NICs have the network's rate
+    call.after_commit(lambda: call.runtime.hurry("rates"))
     if network.state == IMPLEMENTED and replace:
         network.restart_required = True
         return _restart(network, cleanup=True)

@@ -102,6 +102,7 @@ def update_default_nic(call: Call, params: NicOfVm) -> Async:
     old = next((other for other in vm.nics if other.is_default), None)
     vms.make_default(vm, nic)
     call.session.flush()
+    call.after_commit(lambda: call.runtime.hurry("rates"))
     if old is not None:
         wake_network(call, old.network_id)
     return Async(

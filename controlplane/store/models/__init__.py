@@ -17,6 +17,7 @@ from controlplane.store.models.offerings import DiskOffering, NetworkOffering, O
 from controlplane.store.models.operations import Appliance, AsyncJob, Event
 from controlplane.store.models.rules import FirewallRule, PortForwardingRule
 from controlplane.store.models.vpn import VpnConnection, VpnCustomerGateway, VpnGateway
+from controlplane.store.models.usage import TrafficCounter, TrafficSample, UsageJob, UsageRecord, UsageSpan
 
 __all__ = [
     "Account",
@@ -55,6 +56,11 @@ __all__ = [
     "SslCertificate",
     "Tag",
     "Template",
+    "TrafficCounter",
+    "TrafficSample",
+    "UsageJob",
+    "UsageRecord",
+    "UsageSpan",
     "User",
     "UtcDateTime",
     "VlanIpRange",

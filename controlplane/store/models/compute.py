@@ -57,6 +57,8 @@ class Nic(Entity):
     mac: Mapped[str] = mapped_column(String(17), unique=True)
     address: Mapped[str] = mapped_column(String(15))
     is_default: Mapped[bool] = mapped_column(default=False)
+    #: Mbit/s that the hypervisor was told last; None while the NIC is not plugged in
+    rate_mbit: Mapped[int | None]
     vm: Mapped[Vm] = relationship(back_populates="nics")
     network: Mapped[Network] = relationship()
     secondary: Mapped[list[NicSecondaryIp]] = relationship(

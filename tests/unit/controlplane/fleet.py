@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from appliance.schema.envelope import Document, Role
 from appliance.schema.status import Attempt, Health, Problem, Repair, ServiceHealth, Status
+from appliance.schema.traffic import Traffic
 from consoleproxy.document import ConsoleProxyDocument
 from controlplane import routers
 from controlplane.configuration import Configuration
@@ -73,6 +74,7 @@ class FakeAgent:
     repairs: tuple[Repair, ...] = ()
     reports: dict[str, Any] = field(default_factory=dict)
     attempt: Attempt | None = None
+    counted: Traffic | None = None
     renewals: int = 0
     calls: int = 0
     #: while cleared, a push does not return
@@ -124,6 +126,10 @@ class FakeAgent:
             repairs=self.repairs,
             reports=self.reports,
         )
+
+    def traffic(self) -> Traffic | None:
+        self._reach()
+        return self.counted
 
     def health(self) -> Health:
         self._reach()
