@@ -16,8 +16,8 @@ from controlplane.store.models.networks import Network, NetworkPermission, Publi
 from controlplane.store.models.offerings import DiskOffering, NetworkOffering, OsType, ServiceOffering, Template
 from controlplane.store.models.operations import Appliance, AsyncJob, Event
 from controlplane.store.models.rules import FirewallRule, PortForwardingRule
-from controlplane.store.models.vpn import VpnConnection, VpnCustomerGateway, VpnGateway
 from controlplane.store.models.usage import TrafficCounter, TrafficSample, UsageJob, UsageRecord, UsageSpan
+from controlplane.store.models.vpn import VpnConnection, VpnCustomerGateway, VpnGateway
 
 __all__ = [
     "Account",

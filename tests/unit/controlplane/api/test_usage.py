@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -29,12 +28,6 @@ def count(acting: ActingRuntime, id: str, received: int, sent: int, *, kind: str
         traffic.take(session, "router-1", told)
 
 
-def an_address(tenant: Tenant, network: str) -> dict[str, Any]:
-    tenant.call("associateIpAddress", networkid=network)
-    found: dict[str, Any] = tenant.call("listPublicIpAddresses", associatednetworkid=network)["publicipaddress"][0]
-    return found
-
-
 def test_types(bob: Tenant) -> None:
     found = bob.call("listUsageTypes")["usagetype"]
     assert [item["usagetypeid"] for item in found] == list(range(1, 15))
@@ -44,7 +37,7 @@ def test_types(bob: Tenant) -> None:
 def test_records_of_a_tenant(bob: Tenant, acting: ActingRuntime, tenant: Tenant) -> None:
     network = bob.network()
     vm = bob.vm(networkids=network["id"])
-    address = an_address(bob, network["id"])
+    address = bob.address(network["id"])
     an_hour_ago(acting)
     count(acting, address["id"], 1000, 2000)
     assert bob.call("listUsageRecords", **TODAY) == {}
@@ -90,7 +83,7 @@ def test_records_are_found_by_type_resource_and_owner(bob: Tenant, acting: Actin
 def test_history_for_charts(bob: Tenant, acting: ActingRuntime) -> None:
     network = bob.network()
     vm = bob.vm(networkids=network["id"])
-    address = an_address(bob, network["id"])
+    address = bob.address(network["id"])
     for received, sent in ((1000, 10), (5000, 10), (9000, 50)):
         count(acting, vm["nic"][0]["id"], received, sent, kind="guest")
     count(acting, address["id"], 7, 8)
