@@ -79,7 +79,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Network",
         "cloud.internal",
         "String",
-        "Network domain of networks that set none, where the zone and the account set none either",
+        "Network domain of networks that have none from their account, domain or zone; of accounts, what it ends with",
         ("zone",),
     ),
     Setting(
@@ -105,6 +105,14 @@ SETTINGS: tuple[Setting, ...] = (
         "true",
         "Boolean",
         "Shared networks of a domain are for the domains below it too, unless subdomainaccess says otherwise",
+    ),
+    Setting(
+        "vm.network.nic.max.secondary.ipaddresses",
+        "Network",
+        "10",
+        "Integer",
+        "Secondary addresses that a NIC may have",
+        minimum=0,
     ),
     Setting(
         "vm.password.length",

@@ -110,6 +110,10 @@ def _add_nic(session: Session, vm_id: str, nic_id: str) -> None:
     _implement(session, session.get_one(Nic, nic_id).network_id)
 
 
+def _follow_nic(session: Session, nic_id: str, added: str | None = None) -> None:
+    session.get_one(Nic, nic_id)
+
+
 def _remove_nic(session: Session, vm_id: str, nic_id: str) -> None:
     vms.remove_nic(session, session.get_one(Nic, nic_id))
 
@@ -155,6 +159,7 @@ WORKFLOWS: dict[str, Callable[..., None]] = {
     "reboot_vm": _reboot,
     "destroy_vm": _destroy,
     "add_nic": _add_nic,
+    "follow_nic": _follow_nic,
     "remove_nic": _remove_nic,
     "implement_network": _implement,
     "restart_network": _restart,

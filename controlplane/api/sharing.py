@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Select, or_, select, true
 
 from controlplane.api import listing
 from controlplane.api.call import Call
@@ -13,7 +13,7 @@ from controlplane.errors import ParameterError, PermissionDeniedError, unknown_i
 from controlplane.network import access, guestranges
 from controlplane.network.shared import Audience
 from controlplane.store.defaults import ROOT_DOMAIN_ID, SYSTEM_ACCOUNT_ID
-from controlplane.store.models import Account, Domain, Network
+from controlplane.store.models import Account, Domain, Network, NetworkPermission
 
 
 def find(call: Call, id: str, parameter: str) -> Network:
@@ -40,6 +40,18 @@ def scope(call: Call, statement: Select[Any], params: ScopedListParams, *, by_id
         below = select(Domain.id).where(listing.domains_below(call.account.domain, recursive=True))
         conditions.append(Network.domain_id.in_(below))
     return statement.where(or_(*conditions))
+
+
+def filtered(call: Call, networkfilter: str) -> ColumnElement[bool]:
+    """A condition on ``Network`` for listNetworks' parameter networkfilter."""
+    permitted = select(NetworkPermission.network_id).where(NetworkPermission.account_id == call.account.id)
+    return {
+        "all": true(),
+        "account": Network.acl_type == access.ACCOUNT,
+        "domain": Network.acl_type == access.DOMAIN,
+        "accountdomain": Network.id.not_in(permitted),
+        "shared": Network.id.in_(permitted),
+    }[networkfilter]
 
 
 def _own(call: Call, params: ScopedListParams, *, by_id: bool) -> ColumnElement[bool]:

@@ -197,7 +197,11 @@ def remove_nic(session: Session, nic: Nic) -> None:
     session.execute(delete(FirewallRule).where(gone), execution_options={"synchronize_session": False})
     session.execute(delete(PortForwardingRule).where(PortForwardingRule.nic_id == nic.id))
     session.execute(delete(LoadBalancerMember).where(LoadBalancerMember.nic_id == nic.id))
-    session.execute(update(PublicIp).where(PublicIp.static_nat_nic_id == nic.id).values(static_nat_nic_id=None))
+    session.execute(
+        update(PublicIp)
+        .where(PublicIp.static_nat_nic_id == nic.id)
+        .values(static_nat_nic_id=None, static_nat_address=None)
+    )
     session.delete(nic)
     session.flush()
 

@@ -72,7 +72,7 @@ def release(session: Session, address: PublicIp) -> None:
             f"IP address {address.address} is used for source NAT and cannot be released; delete the network instead"
         )
     revoke_rules(session, address)
-    address.static_nat_nic_id = None
+    address.static_nat_nic_id = address.static_nat_address = None
     address.state = "Releasing"
     session.flush()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
@@ -14,8 +16,15 @@ from controlplane.store.models import FirewallRule, LoadBalancer, Network, Nic, 
 GONE = ("Destroyed", "Expunging", "Error")
 
 
-def nic_on(session: Session, vm: Vm, network: Network, guest_address: str | None = None) -> Nic:
-    """The NIC of ``vm`` on ``network``, for rules that point to it.
+class Target(NamedTuple):
+    """Where a rule sends its traffic: a NIC, at its primary address, or at a secondary one."""
+
+    nic: Nic
+    secondary: str | None = None
+
+
+def target_on(session: Session, vm: Vm, network: Network, guest_address: str | None = None) -> Target:
+    """The NIC of ``vm`` on ``network``, for rules that point to it; ``guest_address`` says which address of it.
 
     Raises ParameterError when the VM is going away, is not on the network, or has not got ``guest_address`` there.
     """
@@ -24,9 +33,17 @@ def nic_on(session: Session, vm: Vm, network: Network, guest_address: str | None
     nic = session.execute(select(Nic).where(Nic.vm_id == vm.id, Nic.network_id == network.id)).scalar_one_or_none()
     if nic is None:
         raise ParameterError(f"virtualmachineid: VM {vm.name} is not on network {network.name} of the IP address")
-    if guest_address is not None and guest_address != nic.address:
-        raise ParameterError(f"vmguestip: VM {vm.name} has {nic.address}, not {guest_address}, on {network.name}")
-    return nic
+    return address_of(nic, guest_address)
+
+
+def address_of(nic: Nic, guest_address: str | None) -> Target:
+    """The NIC at one of its addresses. ParameterError when it has not got ``guest_address``."""
+    if guest_address in (None, nic.address):
+        return Target(nic)
+    if guest_address not in [row.address for row in nic.secondary]:
+        known = ", ".join([nic.address, *(row.address for row in nic.secondary)])
+        raise ParameterError(f"vmguestip: VM {nic.vm.name} has {known}, not {guest_address}, on {nic.network.name}")
+    return Target(nic, guest_address)
 
 
 def check_ranges(public: Ports, private: Ports) -> None:
@@ -42,6 +59,7 @@ def create(
     *,
     address: PublicIp,
     nic: Nic,
+    secondary: str | None = None,
     protocol: str,
     public: Ports,
     private: Ports,
@@ -67,6 +85,7 @@ def create(
         network_id=network.id,
         public_ip_id=address.id,
         nic_id=nic.id,
+        guest_address=secondary,
         protocol=protocol,
         public_port=public.first,
         public_end_port=public.last,
@@ -117,15 +136,15 @@ def _check_balanced(session: Session, address: PublicIp, protocol: str, ports: P
         )
 
 
-def change(session: Session, rule: PortForwardingRule, *, nic: Nic | None, private: Ports | None) -> None:
-    """Send a rule's traffic to another NIC or to other ports of it."""
+def change(session: Session, rule: PortForwardingRule, *, target: Target | None, private: Ports | None) -> None:
+    """Send a rule's traffic to another NIC or address, or to other ports of it."""
     if rule.state == "Revoke":
         raise ParameterError(f"port forwarding rule {rule.id} is being deleted")
     if private is not None:
         check_ranges(Ports(rule.public_port, rule.public_end_port), private)
         rule.private_port, rule.private_end_port = private.first, private.last
-    if nic is not None:
-        rule.nic_id = nic.id
+    if target is not None:
+        rule.nic_id, rule.guest_address = target.nic.id, target.secondary
     rule.state = "Add"
     session.flush()
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.errors import ParameterError, RuleConflictError
 from controlplane.network import addresses, firewall, services
+from controlplane.network.forwarding import Target
 from controlplane.network.ports import Ports, Traffic
 from controlplane.store.models import (
     FirewallRule,
@@ -102,29 +103,29 @@ def need(rule: LoadBalancer) -> None:
         raise ParameterError(f"load balancer rule {rule.id} is being deleted")
 
 
-def assign(session: Session, rule: LoadBalancer, nics: Iterable[Nic]) -> list[str]:
-    """Make NICs members; ids of the members. RuleConflictError for one that is a member already."""
+def assign(session: Session, rule: LoadBalancer, targets: Iterable[Target]) -> list[str]:
+    """Make NICs members, at one address each; ids of the members. RuleConflictError for one that is one already."""
     need(rule)
     added = []
-    for nic in nics:
+    for nic, secondary in targets:
         member = _member(session, rule, nic)
         if member is not None and member.state != "Revoke":
             raise RuleConflictError(f"VM {nic.vm.name} is a member of load balancer rule {rule.id} already")
         if member is None:
             member = LoadBalancerMember(rule_id=rule.id, nic_id=nic.id)
             session.add(member)
-        member.state = "Add"
+        member.state, member.address = "Add", secondary
         session.flush()
         added.append(member.id)
     return added
 
 
-def unassign(session: Session, rule: LoadBalancer, nics: Iterable[Nic]) -> list[str]:
+def unassign(session: Session, rule: LoadBalancer, targets: Iterable[Target]) -> list[str]:
     """Take NICs out of the rule; ids of the members. Their connections go on. ParameterError for one that is none."""
     revoked = []
-    for nic in nics:
+    for nic, secondary in targets:
         member = _member(session, rule, nic)
-        if member is None or member.state == "Revoke":
+        if member is None or member.state == "Revoke" or (secondary and secondary != member.address):
             raise ParameterError(f"VM {nic.vm.name} is not a member of load balancer rule {rule.id}")
         member.state = "Revoke"
         revoked.append(member.id)

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from controlplane.api.passwords import hash_password, new_api_key, new_password
@@ -77,9 +77,9 @@ def ensure_defaults(session: Session, secrets: Secrets, facts: HostFacts, data_d
     _system_offerings(session)
     if session.get(Domain, ROOT_DOMAIN_ID) is None:
         _accounts(session, secrets, data_dir)
-        zone = _zone(session, facts)
+        _zone(session, facts)
         _offerings(session)
-        _templates(session, facts, zone)
+        _templates(session, facts)
         session.flush()
     router = session.scalars(
         select(ServiceOffering).where(
@@ -89,6 +89,8 @@ def ensure_defaults(session: Session, secrets: Secrets, facts: HostFacts, data_d
         )
     ).first()
     ensure_network_offerings(session, router)
+    # what the hypervisor brings along is there in every zone; older versions said it was in the first one
+    session.execute(update(Template).where(Template.type == "BUILTIN").values(zone_id=None))
 
 
 def _accounts(session: Session, secrets: Secrets, data_dir: Path) -> None:
@@ -204,7 +206,7 @@ def _offerings(session: Session) -> None:
     )
 
 
-def _templates(session: Session, facts: HostFacts, zone: Zone) -> None:
+def _templates(session: Session, facts: HostFacts) -> None:
     kinds = [OsType(category=category, description=text) for category, text in _OS_TYPES]
     session.add_all(kinds)
     session.flush()
@@ -217,7 +219,6 @@ def _templates(session: Session, facts: HostFacts, zone: Zone) -> None:
             Template(
                 name=image,
                 display_text=text,
-                zone_id=zone.id,
                 account_id=SYSTEM_ACCOUNT_ID,
                 hypervisor=facts.hypervisor,
                 format="DIR",

@@ -22,6 +22,7 @@ from controlplane.errors import ApiError
 from controlplane.store.models import AsyncJob
 from controlplane.workflows import networks, routers, systemvms, vms
 from controlplane.workflows.flow import Flow, Locks
+from controlplane.workflows.nics import follow_nic
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ WORKFLOWS: Mapping[str, Callable[..., None]] = {
         vms.reboot_vm,
         vms.destroy_vm,
         vms.add_nic,
+        follow_nic,
         vms.remove_nic,
     )
 }

@@ -171,6 +171,14 @@ def _nics(call: Call, params: DeployVirtualMachine, owner: Account, zone: Zone) 
 
 
 def _default_network(call: Call, owner: Account, zone: Zone) -> Network:
+    if zone.network_type == "Basic":
+        # all guests of a basic zone are on its one network
+        found = call.session.scalars(
+            select(Network).where(Network.zone_id == zone.id, Network.removed.is_(None), Network.state != "Destroy")
+        ).first()
+        if found is None:
+            raise ParameterError(f"zone {zone.name} has no guest network yet; an administrator must create it")
+        return found
     owned = networks.of_account(call.session, owner, zone)
     if len(owned) == 1:
         return owned[0]

@@ -11,6 +11,7 @@ from controlplane.api import listing
 from controlplane.api.call import Call
 from controlplane.api.command import ADMINS, USER, Async, ListParams, Params, Response, command, param, shown
 from controlplane.errors import InUseError, ParameterError, PermissionDeniedError
+from controlplane.network import addressing
 from controlplane.store.defaults import ROOT_DOMAIN_ID
 from controlplane.store.models import Account, Domain, now
 
@@ -26,6 +27,7 @@ class DomainResponse(Response):
     haschild: bool = shown("whether the domain has one or more sub-domains", ...)
     path: str = shown("the path of the domain", ...)
     state: str = shown("the state of the domain", "Active")
+    networkdomain: str | None = shown("the network domain")
     created: datetime = shown("the date when this domain was created", ...)
 
 
@@ -46,6 +48,7 @@ def show_domains(call: Call, domains: Sequence[Domain]) -> list[DomainResponse]:
                 parentdomainname=parent.name if parent is not None else None,
                 haschild=domain.id in with_children,
                 path=domain.path,
+                networkdomain=domain.network_domain,
                 created=domain.created,
             )
         )
@@ -85,6 +88,7 @@ def list_domains(call: Call, params: ListDomains) -> tuple[int, list[DomainRespo
 class CreateDomain(Params):
     name: str = param("creates domain with this name", length=190)
     parentdomainid: str | None = param("the domain above it; the caller's by default", default=None, entity="Domain")
+    networkdomain: str | None = param("network domain for networks in the domain", default=None)
 
 
 @command(
@@ -103,11 +107,17 @@ def create_domain(call: Call, params: CreateDomain) -> DomainResponse:
     if parent.path.count("/") >= MAX_DEPTH:
         raise ParameterError(f"domains can be nested {MAX_DEPTH} deep")
     path = _path(call, parent, params.name)
-    domain = Domain(name=params.name, path=path, parent_id=parent.id)
+    domain = Domain(
+        name=params.name, path=path, parent_id=parent.id, network_domain=_network_domain(params.networkdomain)
+    )
     call.session.add(domain)
     call.session.flush()
     call.event(f"Successfully created domain {path}", ("Domain", domain.id))
     return show_domains(call, [domain])[0]
+
+
+def _network_domain(value: str | None) -> str | None:
+    return addressing.check_domain("networkdomain", value) if value is not None else None
 
 
 def _path(call: Call, parent: Domain, name: str) -> str:
@@ -124,12 +134,15 @@ def _path(call: Call, parent: Domain, name: str) -> str:
 
 class UpdateDomain(Params):
     id: str = param("ID of domain to update", entity="Domain")
-    name: str = param("updates domain with this name", length=190)
+    name: str | None = param("updates domain with this name", default=None, length=190)
+    networkdomain: str | None = param(
+        "network domain for networks in the domain; those there are take it with updateNetwork", default=None
+    )
 
 
 @command(
     "updateDomain",
-    description="Updates a domain with a new name",
+    description="Updates a domain with a new name or network domain",
     params=UpdateDomain,
     response=DomainResponse,
     object_name="domain",
@@ -137,8 +150,13 @@ class UpdateDomain(Params):
     event="DOMAIN.UPDATE",
 )
 def update_domain(call: Call, params: UpdateDomain) -> DomainResponse:
-    domain = _below_caller(call, params.id)
-    if params.name != domain.name:
+    if params.name is None:
+        # only a new name moves a domain: the network domain is for root administrators to set on any of them
+        domain = call.lookup(Domain, params.id) if call.is_root else _below_caller(call, params.id)
+    else:
+        domain = _below_caller(call, params.id)
+    domain.network_domain = _network_domain(params.networkdomain) or domain.network_domain
+    if params.name is not None and params.name != domain.name:
         old = domain.path
         new = _path(call, call.session.get_one(Domain, domain.parent_id), params.name)
         below = select(Domain).where(Domain.removed.is_(None), listing.domains_below(domain, recursive=True))

@@ -198,14 +198,14 @@ def list_load_balancer_rules(call: Call, params: ListLoadBalancerRules) -> tuple
     return listing.fetch(call, statement, params, lambda rows: list(show_rules(call.session, rows)))
 
 
-def _nics(call: Call, rule: LoadBalancer, params: Members) -> list[Nic]:
+def _targets(call: Call, rule: LoadBalancer, params: Members) -> list[forwarding.Target]:
     """The NICs that a command names, on the rule's network."""
     wanted: dict[str, str | None] = dict.fromkeys(params.virtualmachineids or ())
     wanted |= {entry.vmid: entry.vmip for entry in params.vmidipmap or ()}
     if not wanted:
         raise ParameterError("virtualmachineids or vmidipmap must be given")
     return [
-        forwarding.nic_on(call.session, call.lookup(Vm, id, "virtualmachineids"), rule.network, address)
+        forwarding.target_on(call.session, call.lookup(Vm, id, "virtualmachineids"), rule.network, address)
         for id, address in wanted.items()
     ]
 
@@ -219,9 +219,9 @@ def _nics(call: Call, rule: LoadBalancer, params: Members) -> list[Nic]:
 )
 def assign_to_load_balancer_rule(call: Call, params: Members) -> Async:
     rule = call.lookup(LoadBalancer, params.id)
-    nics = _nics(call, rule, params)
-    added = loadbalancing.assign(call.session, rule, nics)
-    names = ", ".join(nic.vm.name for nic in nics)
+    targets = _targets(call, rule, params)
+    added = loadbalancing.assign(call.session, rule, targets)
+    names = ", ".join(target.nic.vm.name for target in targets)
     return changed(call, rule, f"adding {names} to load balancer rule {rule.name}", added=("member", added))
 
 
@@ -234,9 +234,9 @@ def assign_to_load_balancer_rule(call: Call, params: Members) -> Async:
 )
 def remove_from_load_balancer_rule(call: Call, params: Members) -> Async:
     rule = call.lookup(LoadBalancer, params.id)
-    nics = _nics(call, rule, params)
-    revoked = loadbalancing.unassign(call.session, rule, nics)
-    names = ", ".join(nic.vm.name for nic in nics)
+    targets = _targets(call, rule, params)
+    revoked = loadbalancing.unassign(call.session, rule, targets)
+    names = ", ".join(target.nic.vm.name for target in targets)
     return changed(call, rule, f"taking {names} out of load balancer rule {rule.name}", revoked=("member", revoked))
 
 

@@ -49,8 +49,8 @@ def enable_static_nat(call: Call, params: EnableStaticNat) -> Success:
     network = addresses.need_network(address)
     if params.networkid is not None and call.lookup(Network, params.networkid, "networkid").id != network.id:
         raise ParameterError(f"networkid: IP address {address.address} is associated with network {network.id}")
-    nic = forwarding.nic_on(call.session, vm, network, params.vmguestip)
-    if staticnat.enable(call.session, address, nic):
+    target = forwarding.target_on(call.session, vm, network, params.vmguestip)
+    if staticnat.enable(call.session, address, *target):
         call.event(
             f"enabled static NAT from {address.address} to VM {vm.name}",
             ("IpAddress", address.id),

@@ -50,6 +50,12 @@ class ListNetworks(ScopedListParams):
     type: str | None = param("type of the network: Isolated or Shared", default=None)
     traffictype: str | None = param("traffic type of the network", default=None)
     acltype: str | None = param("who may use it: account or domain", default=None)
+    networkfilter: str = param(
+        "which of the networks one may use: all; account, its own; domain, those of its domain; accountdomain, both; "
+        "shared, those that others permit it to use",
+        default="all",
+        choices=("all", "account", "domain", "accountdomain", "shared"),
+    )
     issystem: bool | None = param("networks of the system itself", default=None)
     physicalnetworkid: str | None = param("networks of this physical one", default=None, entity="PhysicalNetwork")
     networkofferingid: str | None = param("networks of this offering", default=None, entity="NetworkOffering")
@@ -258,6 +264,7 @@ def list_networks(call: Call, params: ListNetworks) -> tuple[int, list[NetworkRe
             statement = statement.where(func.lower(has) == text.lower())
     if params.acltype is not None:
         statement = statement.where(func.lower(Network.acl_type) == params.acltype.lower())
+    statement = statement.where(sharing.filtered(call, params.networkfilter))
     if params.canusefordeploy is not None:
         usable = Network.state != "Destroy"
         statement = statement.where(usable if params.canusefordeploy else ~usable)

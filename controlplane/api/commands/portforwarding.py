@@ -69,10 +69,12 @@ def create_port_forwarding_rule(call: Call, params: CreatePortForwardingRule) ->
     network = addresses.need_network(address)
     if params.networkid is not None and call.lookup(Network, params.networkid, "networkid").id != network.id:
         raise ParameterError(f"networkid: IP address {address.address} is associated with network {network.id}")
+    target = forwarding.target_on(call.session, vm, network, params.vmguestip)
     rule = forwarding.create(
         call.session,
         address=address,
-        nic=forwarding.nic_on(call.session, vm, network, params.vmguestip),
+        nic=target.nic,
+        secondary=target.secondary,
         protocol=parse_protocol(params.protocol, PORT_PROTOCOLS),
         public=parse_ports(params.publicport, params.publicendport, "publicport", "publicendport"),
         private=parse_ports(params.privateport, params.privateendport, "privateport", "privateendport"),
@@ -114,14 +116,14 @@ def _not_activated(session: Session, job: AsyncJob, *, rule_id: str) -> None:
 )
 def update_port_forwarding_rule(call: Call, params: UpdatePortForwardingRule) -> Async:
     rule = call.lookup(PortForwardingRule, params.id)
-    before = {"nic_id": rule.nic_id, "private_port": rule.private_port, "private_end_port": rule.private_end_port}
-    nic: Nic | None = None
+    before = {name: getattr(rule, name) for name in ("nic_id", "guest_address", "private_port", "private_end_port")}
+    target: forwarding.Target | None = None
     if params.virtualmachineid is not None:
         vm = call.lookup(Vm, params.virtualmachineid, "virtualmachineid")
-        nic = forwarding.nic_on(call.session, vm, addresses.need_network(rule.public_ip), params.vmguestip)
-    elif params.vmguestip is not None and params.vmguestip != rule.nic.address:
-        raise ParameterError(f"vmguestip: the VM of the rule has {rule.nic.address}, not {params.vmguestip}")
-    forwarding.change(call.session, rule, nic=nic, private=_private_ports(rule, params))
+        target = forwarding.target_on(call.session, vm, addresses.need_network(rule.public_ip), params.vmguestip)
+    elif params.vmguestip is not None:
+        target = forwarding.address_of(rule.nic, params.vmguestip)
+    forwarding.change(call.session, rule, target=target, private=_private_ports(rule, params))
     return Async(
         "PortForwardingRule",
         rule.id,

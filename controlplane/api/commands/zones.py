@@ -11,7 +11,7 @@ from controlplane.api import listing
 from controlplane.api.call import Call
 from controlplane.api.command import ROOT, ListParams, Params, Response, Success, command, param, shown
 from controlplane.convergence import desired
-from controlplane.errors import InUseError, ParameterError, UnsupportedError
+from controlplane.errors import InUseError, ParameterError
 from controlplane.network import addressing
 from controlplane.store.models import (
     Appliance,
@@ -117,11 +117,10 @@ class CreateZone(Params):
     event="ZONE.CREATE",
 )
 def create_zone(call: Call, params: CreateZone) -> ZoneResponse:
-    if params.networktype != "Advanced":
-        raise UnsupportedError("networktype: only Advanced zones are supported")
     _check_name(call, params.name)
     zone = Zone(
         name=params.name,
+        network_type=params.networktype,
         dns1=str(addressing.parse_address("dns1", params.dns1)),
         dns2=_optional("dns2", params.dns2),
         internal_dns1=str(addressing.parse_address("internaldns1", params.internaldns1)),

@@ -95,7 +95,7 @@ def show_addresses(session: Session, rows: Sequence[PublicIp]) -> list[IpAddress
         if nic is not None:
             answer.virtualmachineid, answer.virtualmachinename = nic.vm.id, nic.vm.name
             answer.virtualmachinedisplayname, answer.virtualmachinetype = nic.vm.display_name, "User"
-            answer.vmipaddress = nic.address
+            answer.vmipaddress = row.static_nat_address or nic.address
         answers.append(answer)
     return answers
 

@@ -146,7 +146,7 @@ def show_members(session: Session, rule: LoadBalancer) -> list[LoadBalancerInsta
     vms = show_vms(session, [member.nic.vm for member in members])
     answers = []
     for member, vm in zip(members, vms, strict=True):
-        name = Member.model_validate({"address": member.nic.address, "port": rule.private_port}).name
+        name = Member.model_validate({"address": member.address or member.nic.address, "port": rule.private_port}).name
         fields = {field: getattr(vm, field) for field in type(vm).model_fields}
         answers.append(LoadBalancerInstanceResponse(**fields, servicestate=states.get(name)))
     return answers

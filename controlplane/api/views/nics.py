@@ -9,6 +9,13 @@ from controlplane.network import guestranges
 from controlplane.store.models import Nic
 
 
+class SecondaryIpResponse(Response):
+    """A further address of a NIC."""
+
+    id: str = shown("id of the secondary address", ...)
+    ipaddress: str = shown("the address", ...)
+
+
 class NicResponse(Response):
     """One NIC."""
 
@@ -24,7 +31,7 @@ class NicResponse(Response):
     isdefault: bool = shown("the VM's default route goes this way", False)
     deviceid: str = shown("its number in the VM, from 0", ...)
     virtualmachineid: str | None = shown("id of the VM")
-    secondaryip: list[str] = shown("further addresses", [])
+    secondaryip: list[SecondaryIpResponse] = shown("further addresses", [])
     extradhcpoption: list[str] = shown("further DHCP options", [])
 
 
@@ -46,4 +53,5 @@ def _show_nic(nic: Nic, place: guestranges.Placement) -> NicResponse:
         isdefault=nic.is_default,
         deviceid=str(nic.device_id),
         virtualmachineid=nic.vm_id,
+        secondaryip=[SecondaryIpResponse(id=row.id, ipaddress=row.address) for row in nic.secondary],
     )

@@ -121,7 +121,7 @@ def show_forwards(session: Session, rules: Sequence[PortForwardingRule]) -> list
                 virtualmachineid=nic.vm.id,
                 virtualmachinename=nic.vm.name,
                 virtualmachinedisplayname=nic.vm.display_name,
-                vmguestip=nic.address,
+                vmguestip=rule.guest_address or nic.address,
                 cidrlist=_cidr_text(opened.get(rule.id, [])),
                 state=rule.state,
                 tags=tags.get(rule.id, []),

@@ -41,7 +41,7 @@ def section(served: Served) -> bytes | None:
 def _balanced_port(
     row: Balancer, address: str, interface: str, guests: Mapping[str, str], certificates: tuple[str, ...]
 ) -> BalancedPort:
-    members = sorted(IPv4Address(guests[nic]) for nic in row.members if nic in guests)
+    members = sorted(IPv4Address(secondary or guests[nic]) for nic, secondary in row.members if nic in guests)
     return BalancedPort.model_validate(
         {
             "id": row.id,

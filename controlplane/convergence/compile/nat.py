@@ -18,7 +18,10 @@ def section(served: Served) -> bytes:
     source = {public.network_id: public for public in addresses.values() if public.source_nat}
     static = sorted(
         (
-            StaticNat(address=IPv4Address(public.address), guest=IPv4Address(guests[public.static_nat_nic_id]))
+            StaticNat(
+                address=IPv4Address(public.address),
+                guest=IPv4Address(public.static_nat_address or guests[public.static_nat_nic_id]),
+            )
             for public in addresses.values()
             if public.static_nat_nic_id in guests
         ),
@@ -34,7 +37,7 @@ def section(served: Served) -> bytes:
     )
     texts = {public.id: public.address for public in addresses.values() if public.static_nat_nic_id is None}
     rows = (
-        (rule.id, rule, texts[rule.public_ip_id], guests[rule.nic_id])
+        (rule.id, rule, texts[rule.public_ip_id], rule.guest_address or guests[rule.nic_id])
         for rule in intent.forwards
         if rule.public_ip_id in texts and rule.nic_id in guests
     )

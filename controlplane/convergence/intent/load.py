@@ -176,6 +176,7 @@ def _addresses(session: Session, served: list[str]) -> tuple[PublicAddress, ...]
             PublicIp.address,
             PublicIp.is_source_nat,
             PublicIp.static_nat_nic_id,
+            PublicIp.static_nat_address,
             VlanIpRange.physical_network_id,
             VlanIpRange.vlan,
             VlanIpRange.netmask,
@@ -194,6 +195,7 @@ def _addresses(session: Session, served: list[str]) -> tuple[PublicAddress, ...]
             public_segment(row.physical_network_id, row.vlan),
             row.netmask,
             row.gateway,
+            row.static_nat_address,
         )
         for row in session.execute(statement)
     )
@@ -238,6 +240,7 @@ def _forwards(session: Session, served: list[str]) -> tuple[Forward, ...]:
         PortForwardingRule.public_end_port,
         PortForwardingRule.private_port,
         PortForwardingRule.private_end_port,
+        PortForwardingRule.guest_address,
     ).where(PortForwardingRule.network_id.in_(served), PortForwardingRule.state != REVOKED)
     return _rows(session, Forward, statement)
 
@@ -266,13 +269,13 @@ def _balancers(session: Session, served: list[str]) -> tuple[Balancer, ...]:
     if not rules:
         return ()
     here = select(LoadBalancer.id).where(LoadBalancer.network_id.in_(served))
-    members: dict[str, list[str]] = {}
+    members: dict[str, list[tuple[str, str | None]]] = {}
     for member in session.execute(
-        select(LoadBalancerMember.rule_id, LoadBalancerMember.nic_id).where(
+        select(LoadBalancerMember.rule_id, LoadBalancerMember.nic_id, LoadBalancerMember.address).where(
             LoadBalancerMember.rule_id.in_(here), LoadBalancerMember.state != REVOKED
         )
     ):
-        members.setdefault(member.rule_id, []).append(member.nic_id)
+        members.setdefault(member.rule_id, []).append((member.nic_id, member.address))
     policies = {
         (policy.rule_id, policy.kind): policy
         for policy in session.scalars(

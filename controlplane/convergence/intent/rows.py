@@ -67,6 +67,8 @@ class PublicAddress(NamedTuple):
     segment: str
     netmask: str
     gateway: str
+    #: secondary address of the NIC, None for its primary one
+    static_nat_address: str | None = None
 
 
 class Guest(NamedTuple):
@@ -103,6 +105,8 @@ class Forward(NamedTuple):
     public_end_port: int
     private_port: int
     private_end_port: int
+    #: secondary address of the NIC, None for its primary one
+    guest_address: str | None = None
 
 
 class Filter(NamedTuple):
@@ -132,8 +136,8 @@ class Balancer:
     public_port: int
     private_port: int
     sources: tuple[str, ...]
-    #: ids of NICs
-    members: tuple[str, ...]
+    #: ids of NICs, with a secondary address or None for the primary one
+    members: tuple[tuple[str, str | None], ...]
     #: method and parameters as they were given
     stickiness: tuple[str, dict[str, str]] | None
     #: fields of the router's HealthCheck

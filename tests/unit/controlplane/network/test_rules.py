@@ -136,17 +136,17 @@ def test_opening_the_firewall_uses_a_rule_that_is_there(rows: Rows, session: Ses
 def test_a_vm_that_is_not_on_the_network(rows: Rows, session: Session) -> None:
     network, vm = rows.network(), rows.vm(rows.network(name="other"))
     with pytest.raises(ParameterError, match="not on network"):
-        forwarding.nic_on(session, vm, network)
+        forwarding.target_on(session, vm, network)
 
 
 def test_a_vm_that_is_gone_or_has_another_address(rows: Rows, session: Session) -> None:
     network = rows.network()
     vm = rows.vm(network)
     with pytest.raises(ParameterError, match="vmguestip"):
-        forwarding.nic_on(session, vm, network, "10.1.1.77")
+        forwarding.target_on(session, vm, network, "10.1.1.77")
     vm.state = "Destroyed"
     with pytest.raises(ParameterError, match="destroyed"):
-        forwarding.nic_on(session, vm, network)
+        forwarding.target_on(session, vm, network)
 
 
 def test_a_network_without_the_service(rows: Rows, session: Session) -> None:

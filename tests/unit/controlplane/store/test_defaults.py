@@ -9,8 +9,9 @@ from sqlalchemy import func, select
 
 from controlplane.api.passwords import check_password
 from controlplane.store.defaultofferings import DEFAULT_NETWORK_OFFERING
+from controlplane.store.defaultofferings import SHARED_NETWORK_OFFERING as SHARED
 from controlplane.store.defaults import ADMIN_FILE, ADMIN_USER_ID, ensure_defaults
-from controlplane.store.models import Base, NetworkOffering, ServiceOffering, User
+from controlplane.store.models import Base, NetworkOffering, ServiceOffering, User, now
 from tests.control import FACTS, FakeRuntime
 
 
@@ -55,3 +56,33 @@ def test_the_default_network_offering(runtime: FakeRuntime) -> None:
     }
     assert [row.is_persistent for row in rows.values()].count(True) == 1
     assert [row.egress_default_allow for row in rows.values()].count(True) == 1
+
+
+def test_an_older_installation_gains_what_is_new(runtime: FakeRuntime, tmp_path: Path) -> None:
+    with runtime.database.transaction() as session:
+        rows = {row.name: row for row in session.scalars(select(NetworkOffering))}
+        old, removed, shared = (
+            rows[DEFAULT_NETWORK_OFFERING],
+            rows[f"{DEFAULT_NETWORK_OFFERING}Persistent"],
+            rows[SHARED],
+        )
+        old.services = {name: entry for name, entry in old.services.items() if name != "Lb"}
+        old.services["SourceNat"]["capabilities"]["SupportedSourceNatTypes"] = "perzone"
+        old.display_text = "as an operator called it"
+        removed.removed = now()
+        session.delete(shared)
+    for _ in range(2):
+        with runtime.database.transaction() as session:
+            ensure_defaults(session, runtime.secrets, FACTS, tmp_path)
+    with runtime.database.reading() as session:
+        rows = {row.name: row for row in session.scalars(select(NetworkOffering))}
+        old, shared = rows[DEFAULT_NETWORK_OFFERING], rows[SHARED]
+        assert "Lb" in old.services and "SecurityGroup" not in old.services
+        assert old.services["SourceNat"]["capabilities"]["SupportedSourceNatTypes"] == "perzone"
+        assert old.display_text == "as an operator called it"
+        assert rows[f"{DEFAULT_NETWORK_OFFERING}Persistent"].removed is not None
+        assert (shared.guest_ip_type, shared.specify_vlan, sorted(shared.services)) == (
+            "Shared",
+            True,
+            ["Dhcp", "Dns", "UserData"],
+        )
