@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from controlplane.convergence.compile.memo import CompileError, Memo
 from controlplane.convergence.compile.router import compile_router
-from controlplane.convergence.intent.rows import Filter, Forward, Intent
+from controlplane.convergence.intent.rows import Filter, Forward, Intent, SecondaryAddress, Subnet
 from router.document import RouterDocument, RouterState
 from tests.unit.controlplane.intents import SMALL, intents
 
@@ -266,3 +266,43 @@ def test_a_row_that_no_document_can_hold_is_named() -> None:
     with pytest.raises(CompileError, match=r"forward-9: .*80-81") as caught:
         compile_router(replace(SMALL, forwards=(bad,)))
     assert caught.value.id == "forward-9"
+
+
+def test_a_shared_network() -> None:
+    """Two subnets on one NIC, no translation, guests at their own addresses, and sources tied to MACs."""
+    subnets = (Subnet("10.1.1.0/24", "10.1.1.1", "10.1.1.2"), Subnet("10.1.2.0/24", "10.1.2.254", "10.1.2.9"))
+    services = frozenset({"Dhcp", "Dns", "UserData"})
+    network = SMALL.networks[0]._replace(shared=True, subnets=subnets, services=services)
+    more = SecondaryAddress("second-1", "nic-2", "net", "02:00:00:00:00:02", "10.1.2.50")
+    intent = replace(
+        SMALL, nics=SMALL.nics[:2], networks=(network,), addresses=(), forwards=(), filters=(), secondary=(more,)
+    )
+    state = state_of(intent)
+    nic = next(nic for nic in state.interfaces.interfaces if nic.name == "eth0")
+    assert ([str(address) for address in nic.addresses], str(nic.gateway)) == (
+        ["10.1.1.2/24", "10.1.2.9/24"],
+        "10.1.1.1",
+    )
+    assert state.dhcp and state.metadata and state.sourceguard and state.nat
+    assert [(str(one.gateway), str(one.router)) for one in state.dhcp.networks] == [
+        ("10.1.1.1", "10.1.1.2"),
+        ("10.1.2.254", "10.1.2.9"),
+    ]
+    assert {guest.items["public-ipv4"] for guest in state.metadata.guests} == {"10.1.1.10", "10.1.1.11"}
+    assert not (state.nat.source or state.nat.static or state.nat.forwards)
+    assert {(source.mac, str(source.address)) for source in state.sourceguard.sources} == {
+        ("02:00:00:00:00:01", "10.1.1.10"),
+        ("02:00:00:00:00:02", "10.1.1.11"),
+        ("02:00:00:00:00:02", "10.1.2.50"),
+    }
+    # a secondary address is the guest's own affair
+    assert "10.1.2.50" not in {str(host.address) for host in state.dhcp.hosts}
+
+
+def test_rules_at_secondary_addresses() -> None:
+    forward = SMALL.forwards[0]._replace(guest_address="10.1.1.90")
+    static = [one._replace(static_nat_address="10.1.1.91") if one.static_nat_nic_id else one for one in SMALL.addresses]
+    state = state_of(replace(SMALL, forwards=(forward,), addresses=tuple(static)))
+    assert state.nat
+    assert [str(one.guest) for one in state.nat.forwards] == ["10.1.1.90"]
+    assert [str(one.guest) for one in state.nat.static] == ["10.1.1.91"]
