@@ -71,13 +71,19 @@ class Relay:
         """What to ask for on each of ``number`` connections."""
         return ["/"] * number
 
-    def busy(self) -> float:
-        """Seconds of processor time so far, of it and its processes (proc_pid_schedstat)."""
-        total = 0.0
-        for pid in _tree(self.process):
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                total += int((thread / "schedstat").read_text().split()[0]) / 1e9
-        return total
+    def busy(self) -> dict[int, float]:
+        """Seconds of processor time so far, of it and of each of its processes (proc_pid_schedstat)."""
+        return {
+            pid: sum(
+                int((thread / "schedstat").read_text().split()[0]) / 1e9
+                for thread in Path(f"/proc/{pid}/task").iterdir()
+            )
+            for pid in _tree(self.process)
+        }
+
+    def busy_since(self, before: dict[int, float]) -> float:
+        """Seconds since ``before``; processes that are gone meanwhile are not counted."""
+        return sum(seconds - before.get(pid, 0.0) for pid, seconds in self.busy().items())
 
     def memory(self) -> int:
         """Octets that are its own."""
@@ -103,7 +109,7 @@ class Relay:
             assert process.stdout is not None
             while not (line := process.stdout.readline()).startswith("{"):
                 assert line, f"the load on {self.kind} {self.port} failed"
-            found: dict[str, Any] = {**json.loads(line), "busy": self.busy() - before}
+            found: dict[str, Any] = {**json.loads(line), "busy": self.busy_since(before)}
             process.communicate("\n", timeout=30)
         return found
 

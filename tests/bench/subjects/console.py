@@ -69,7 +69,7 @@ def _frames(relay: Relay, seconds: int, rounds: int) -> Figure:
         process.stdout.readline()
         before = relay.busy()
         line = process.stdout.readline()
-        shares.append(100 * (relay.busy() - before) / (seconds + 1))
+        shares.append(100 * relay.busy_since(before) / (seconds + 1))
         sent.append(line.strip())
         process.communicate("\n", timeout=30)
     return Figure(

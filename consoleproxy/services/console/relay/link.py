@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: octets that wait to be sent, from which on the other side is not read any more, and down to which it is not
 HIGH_WATER, LOW_WATER = 262_144, 65_536
+#: octets from which on a copy costs more than a TLS record of its own for a frame's header
+COPIED = 8192
 #: seconds that the browser has to take its farewell
 FAREWELL = 5.0
 
@@ -96,7 +98,8 @@ class Link(asyncio.Protocol):
     def deliver(self, data: bytes) -> None:
         size = len(data)
         self.sent += size
-        if self._secure:
+        if self._secure and size < COPIED:
+            # one TLS record rather than two
             self.transport.write(frames.header(size) + data)
         else:
             self.transport.writelines((frames.header(size), data))

@@ -13,7 +13,7 @@ from aiohttp import web
 #: seconds a connection may last before it is a session's: a page is loaded by then, and nobody holds one open by
 #: sending a request slowly
 PAGE_SECONDS = 30.0
-MOST_PAGES, MOST_BY_ONE = 1024, 64
+MOST_PAGES, MOST_BY_ONE = 1024, 256
 
 
 class Pages(web.Server):
