@@ -1,55 +1,69 @@
-"""Counters as elements of sets: one look-up a packet and direction, however many addresses there are.
+"""Counters as elements of sets: one look-up a packet and address, however many addresses there are.
 
 Counted is what the firewall let pass, in bytes of the IP packets. A public address counts what crosses a public
-interface, the router's own traffic included: inward by the address the connection has on the outside, which the
-connection knows, since by then the packet itself is translated; outward after source NAT. A guest counts what the
-router forwards from and to it, an address inside a VPN likewise.
+interface, the router's own traffic included; a guest what it exchanges with the router or through it; an address
+inside a VPN what the router forwards from and to it.
+
+Packets are counted where they leave, or where they end in the router. They are translated by then, so the address
+that one came for from outside and the guest that one came from are those of its connection. One chain sees it all,
+because each base chain that a packet passes costs as much as some look-ups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 
 from appliance.netfilter.ruleset import Ruleset, Set
-from appliance.services.interfaces.model import Interfaces
+from appliance.services.interfaces.model import Interface, Interfaces
 from router.services.accounting.model import Accounting
 from router.services.dhcp.model import Dhcp
 
 
 def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) -> Ruleset:
     """The contribution of the accounting section."""
-    forward: list[tuple[int, str]] = []
     chains: dict[str, str] = {}
     rules: dict[str, tuple[tuple[int, str], ...]] = {}
     sets: dict[str, Set] = {}
-    if accounting.public:
-        inward = (
-            (200, "iifname @public_interfaces ct direction original ct original ip daddr @account_public_in"),
-            (200, "iifname @public_interfaces ct direction reply ct reply ip daddr @account_public_in"),
+    leaving: list[tuple[int, str]] = []
+    came: dict[str, str] = {}
+    for counted, role, out, direction, back, addresses in (
+        (accounting.public, "public", "saddr", "out", "daddr", interfaces.public_addresses()),
+        (accounting.guests, "guest", "daddr", "in", "saddr", [host.address for host in dhcp.hosts] if dhcp else []),
+    ):
+        nics = interfaces.of_role(role)
+        if not counted or not nics:
+            continue
+        other = "in" if direction == "out" else "out"
+        leaving.append((200, f"oifname {_any(nics, role)} ip {out} @account_{role}_{direction}"))
+        chain = f"account_from_{role}"
+        chains[chain] = ""
+        rules[chain] = tuple(
+            (200 + number, f"ct direction {way} ct {way} ip {back} @account_{role}_{other}")
+            for number, way in enumerate(("original", "reply"))
         )
-        forward += inward
+        came |= {f'"{nic.name}"': f"goto {chain}" for nic in nics}
+        for name in ("in", "out"):
+            sets[f"account_{role}_{name}"] = _counted(addresses)
+    if came:
+        sets["account_ways"] = Set("type ifname : verdict;", came, is_map=True)
+        arrived = (300, "iifname vmap @account_ways")
         chains["account_input"] = "type filter hook input priority filter + 10; policy accept;"
         chains["account_postrouting"] = "type filter hook postrouting priority srcnat + 10; policy accept;"
-        rules["account_input"] = inward
-        rules["account_postrouting"] = ((200, "oifname @public_interfaces ip saddr @account_public_out"),)
-        for name in ("account_public_in", "account_public_out"):
-            sets[name] = _counted(interfaces.public_addresses())
-    if accounting.guests:
-        forward.append((210, "iifname @guest_interfaces ip saddr @account_guest_out"))
-        forward.append((210, "oifname @guest_interfaces ip daddr @account_guest_in"))
-        for name in ("account_guest_in", "account_guest_out"):
-            sets[name] = _counted(host.address for host in dhcp.hosts) if dhcp else _counted(())
+        rules["account_input"] = (arrived,)
+        rules["account_postrouting"] = (*leaving, arrived)
     if accounting.vpn:
-        # whatever interface a tunnel's packets seem to come by once they are decrypted
-        forward.append((220, "ip saddr @account_vpn_out"))
-        forward.append((220, "ip daddr @account_vpn_in"))
+        # before source NAT, and whatever interface a tunnel's packets seem to come by once they are decrypted
+        chains["account_forward"] = "type filter hook forward priority filter + 10; policy accept;"
+        rules["account_forward"] = ((200, "ip saddr @account_vpn_out"), (200, "ip daddr @account_vpn_in"))
         for name in ("account_vpn_in", "account_vpn_out"):
             sets[name] = _counted(subject.address for subject in accounting.vpn)
-    if forward:
-        chains["account_forward"] = "type filter hook forward priority filter + 10; policy accept;"
-        rules["account_forward"] = tuple(forward)
     return Ruleset(chains=chains, rules=rules, sets=sets)
+
+
+def _any(nics: Sequence[Interface], role: str) -> str:
+    """What an interface's name is compared with: one name costs less than a look-up."""
+    return f'"{nics[0].name}"' if len(nics) == 1 else f"@{role}_interfaces"
 
 
 def _counted(addresses: Iterable[IPv4Address]) -> Set:

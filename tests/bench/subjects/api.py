@@ -25,7 +25,8 @@ FIRST_PORT, TIMED_PORT = 10000, 1000
 
 
 @contextmanager
-def _cloud() -> Iterator[Cloud]:
+def running_cloud() -> Iterator[Cloud]:
+    """A control plane with an internet, gone at the end."""
     directory = Path(tempfile.mkdtemp(prefix="gatehouse-bench-"))
     made = Cloud(directory)
     try:
@@ -42,7 +43,7 @@ def _cloud() -> Iterator[Cloud]:
 
 def measure(quick: bool) -> Iterator[Figure]:
     rules, rounds, networks = (1_000, 3, 1) if quick else (10_000, 11, 5)
-    with _cloud() as cloud:
+    with running_cloud() as cloud:
         leases = [_first_lease(cloud, number) for number in range(networks)]
         yield Figure("network created to first lease", "s", leases, Target("at most", 3))
         vm = cloud.deploy(cloud.admin, "web", network := cloud.network(cloud.admin, "rules"))
