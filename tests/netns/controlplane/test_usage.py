@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,3 +139,33 @@ def test_records_say_what_was_used_and_the_router_s_end_loses_nothing(site: Site
     assert site.billed(2) - allocated > 2 / 3600
     assert site.billed(1) - hours < site.billed(2) - allocated - 2 / 3600 + 1e-9
     api.startVirtualMachine(id=site.vm["id"])
+
+
+def test_rates_change_while_the_guest_runs(site: Site) -> None:
+    site.cloud.address(site.vm["id"])
+    site.api.createPortForwardingRule(
+        ipaddressid=site.public["id"],
+        virtualmachineid=site.vm["id"],
+        protocol="tcp",
+        publicport=5201,
+        privateport=5201,
+        openfirewall="false",
+    )
+    for name, rate in (("network.throttling.rate", 20), ("vm.network.throttling.rate", 8)):
+        site.api.updateConfiguration(name=name, value=str(rate))
+        for direction in ([], ["-R"]):
+            deadline, found = time.monotonic() + 90, [0.0]
+            while found[-1] != pytest.approx(rate, rel=0.05) and time.monotonic() < deadline:
+                found.append(_measured(site, direction))
+            assert found[-1] == pytest.approx(rate, rel=0.05), (name, direction, found)
+
+
+def _measured(site: Site, direction: list[str]) -> float:
+    """Mbit/s of a TCP stream from the internet to the guest, or back; 0 when there was none."""
+    # a server for one stream each: it does not take the next one while it is busy with the last
+    site.cloud.run(site.vm["id"], ["sh", "-c", "pkill -x iperf3; exec iperf3 -s -1 -D"])
+    wait_for(lambda: "5201" in site.cloud.run(site.vm["id"], ["ss", "-ltn"]).stdout, 5, "iperf3")
+    argv = ["timeout", "15", "iperf3", "-J", "-c", site.public["ipaddress"], "-t", "4", "-O", "1", *direction]
+    end = json.loads(site.cloud.run(INTERNET, argv, check=False).stdout or "{}").get("end", {})
+    received: float = end.get("sum_received", {}).get("bits_per_second", 0.0)
+    return received / 1e6

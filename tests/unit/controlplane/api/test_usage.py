@@ -121,3 +121,23 @@ def test_rates_follow_settings_at_once(bob: Tenant, tenant: Tenant, acting: Acti
     tenant.call("updateConfiguration", name="network.throttling.rate", value="50")
     assert acting.hurried == ["rates"]
     assert len(acting.woken) == before + 1
+
+
+def test_another_service_offering(bob: Tenant, tenant: Tenant, acting: ActingRuntime) -> None:
+    vm = bob.vm(networkids=bob.network()["id"])
+    [small] = tenant.call("listServiceOfferings", id=vm["serviceofferingid"])["serviceoffering"]
+    common = {"displaytext": "x", "cpunumber": small["cpunumber"], "cpuspeed": 500}
+    made = [
+        tenant.call("createServiceOffering", name=f"o{memory}", memory=memory, networkrate=30, **common)
+        for memory in (small["memory"], 2 * small["memory"])
+    ]
+    same, larger = (item["serviceoffering"]["id"] for item in made)
+    assert "stop VM" in bob.call.error("scaleVirtualMachine", id=vm["id"], serviceofferingid=larger)["errortext"]
+    refused = bob.call.error("changeServiceForVirtualMachine", id=vm["id"], serviceofferingid=same)
+    assert "must be Stopped" in refused["errortext"]
+    assert bob.call("listVirtualMachines", id=vm["id"])["virtualmachine"][0]["serviceofferingid"] == small["id"]
+    bob.run("scaleVirtualMachine", id=vm["id"], serviceofferingid=same)
+    assert acting.hurried[-1] == "rates"
+    bob.run("stopVirtualMachine", id=vm["id"])
+    changed = bob.call("changeServiceForVirtualMachine", id=vm["id"], serviceofferingid=larger)["virtualmachine"]
+    assert (changed["serviceofferingid"], changed["memory"]) == (larger, 2 * small["memory"])
