@@ -129,7 +129,8 @@ def _alone(lab: Lab, inside: str, outside: str) -> None:
         for protocol, port in _PORTS.items()
     )
     machine.write("/run/haproxy.cfg", _ALONE.format(listens=listens))
-    machine.popen(["haproxy", "-W", "-f", "/run/haproxy.cfg"])
+    # a session of its own, as a router has: the scheduler shares time out by session (sched(7), autogroup)
+    machine.popen(["setsid", "haproxy", "-W", "-f", "/run/haproxy.cfg"])
 
 
 def _nginx(lab: Lab, segment: str, address: str) -> Machine:
