@@ -41,10 +41,12 @@ def create(
     login: str | None,
     creator_address: str,
     playback_of: ConsoleSession | None = None,
+    part: int = 1,
 ) -> ConsoleSession:
     """A session that no proxy has yet. ``policy`` holds fields of the document's Policy; ``login`` a cookie's hash.
 
-    ``playback_of``: a session that was recorded; the new one shows the recording, which is at the same proxy.
+    ``playback_of``: a session that was recorded; the new one shows the recording, which is at the same proxy. A
+    session that broke off and came back has a ``part`` for each connection.
     """
     row = ConsoleSession(
         vm_id=vm.id,
@@ -56,7 +58,7 @@ def create(
         policy=dict(policy),
         expires=now() + TOKEN_LIFE,
         creator_address=creator_address,
-        target={"kind": "recording", "recording": playback_of.id} if playback_of is not None else None,
+        target={"kind": "recording", "recording": f"{playback_of.id}.{part}"} if playback_of is not None else None,
         appliance_id=playback_of.appliance_id if playback_of is not None else None,
     )
     session.add(row)

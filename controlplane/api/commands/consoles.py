@@ -32,6 +32,9 @@ class CreateConsoleEndpoint(Params):
     recordingid: str | None = param(
         "play back the recording of this session of the virtual machine", default=None, entity="ConsoleSession"
     )
+    recordingpart: int = param(
+        "with recordingid: which of its connections, where it broke off and came back", default=1, minimum=1
+    )
 
 
 @command(
@@ -57,6 +60,7 @@ def create_console_endpoint(call: Call, params: CreateConsoleEndpoint) -> Later:
         login=_login(call),
         creator_address=call.client.address,
         playback_of=recorded,
+        part=params.recordingpart,
     )
     runtime, session_id = call.runtime, row.id
     return Later(lambda: show_endpoint(runtime.consoles.open(session_id, token)))

@@ -190,6 +190,15 @@ def cloud_events(api: CloudStack, type: str) -> list[str]:
     return [event["description"] for event in api.listEvents(type=type, listall="true").get("event", [])]
 
 
+def test_a_recorded_console_is_played_back(cloud: Cloud, tenant: CloudStack, person: Person, vm: str) -> None:
+    assert person.open(console_of(tenant, vm, record="true"), hold=2)["status"] == 101
+    recorded = sessions_of(tenant)[0]
+    assert recorded["recorded"] is True
+    wait_for(lambda: sessions_of(tenant, id=recorded["id"])[0]["bytessent"] > 0, 15, "the end to be reported")
+    seen = person.open(console_of(tenant, vm, recordingid=recorded["id"]))
+    assert (seen["status"], seen["width"], seen["height"]) == (101, 640, 480)
+
+
 def test_another_tenant_s_screen_and_another_origin_are_refused(
     cloud: Cloud, tenant: CloudStack, person: Person, vm: str
 ) -> None:

@@ -186,7 +186,7 @@ def test_only_what_was_recorded_is_played_back(bob: Tenant, tenant: Tenant, acti
     bob.run("stopVirtualMachine", id=vm)
     assert bob.call.error("createConsoleEndpoint", virtualmachineid=vm, recordingid=plain)["errorcode"] == 431
     bob.call("createConsoleEndpoint", virtualmachineid=vm, recordingid=recorded)
-    assert row_of(acting, acting.opened[-1]).target == {"kind": "recording", "recording": recorded}
+    assert row_of(acting, acting.opened[-1]).target == {"kind": "recording", "recording": f"{recorded}.1"}
     theirs = tenant.vm(networkids=tenant.network()["id"])["id"]
     assert tenant.call.error("createConsoleEndpoint", virtualmachineid=theirs, recordingid=recorded)["errorcode"] == 431
 

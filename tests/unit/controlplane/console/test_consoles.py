@@ -343,7 +343,7 @@ def test_a_recording_is_played_back_where_it_was_made(fleet: Fleet, flow: Flow, 
         )
     consoles.open(row.id, "token-2")
     [served_now] = served(fleet).pushed[-1]["state"]["console"]["sessions"]
-    assert served_now["target"] == {"kind": "recording", "recording": recorded}
+    assert served_now["target"] == {"kind": "recording", "recording": f"{recorded}.1"}
 
 
 def test_names_and_certificate_follow_the_domain(fleet: Fleet, flow: Flow, consoles: Consoles) -> None:
