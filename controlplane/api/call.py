@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, select
@@ -145,7 +146,7 @@ class Call:
     def close_consoles(self, which: ColumnElement[bool], reason: str) -> None:
         """Close console sessions, see ``console.sessions.close``."""
         for proxy_id in consoles.close(self.session, which, reason):
-            self.after_commit(lambda proxy_id=proxy_id: self.runtime.wake(proxy_id))  # type: ignore[misc]
+            self.after_commit(partial(self.runtime.wake, proxy_id))
 
     def lookup(self, model: type[E], value: str, parameter: str = "id") -> E:
         """The row with id ``value``, which the caller may use.

@@ -88,6 +88,8 @@ def _load_router(session: Session, appliance_id: str, core: Core) -> Intent:
 
 def _end_sessions(session: Session, appliance: Appliance) -> None:
     sessions.abandon(session, appliance.id, "its console proxy is gone")
+    # the others do not name it as a name server any more
+    desire_setting(session, "consoleproxy.", appliance.zone_id)
 
 
 ROLES: Mapping[str, Role] = {
@@ -122,10 +124,11 @@ def role_of(appliance: Appliance) -> Role:
     return ROLES[appliance.role]
 
 
-def desire_setting(session: Session, setting: str) -> list[str]:
-    """``desire`` for the appliances whose documents are made of ``setting`` too: their ids."""
+def desire_setting(session: Session, setting: str, zone_id: str | None = None) -> list[str]:
+    """``desire`` for the appliances, of one zone or all, whose documents are made of ``setting`` too: their ids."""
     roles = [name for name, role in ROLES.items() if role.settings is not None and setting.startswith(role.settings)]
     there = select(Appliance.id).where(Appliance.role.in_(roles), Appliance.removed.is_(None))
+    there = there.where(Appliance.zone_id == zone_id) if zone_id is not None else there
     found = list(session.scalars(there))
     for appliance_id in found:
         desire(session, appliance_id)

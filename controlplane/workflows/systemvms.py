@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from controlplane import systemvms as rows
 from controlplane.appliances import machines
 from controlplane.convergence.desired import desire
-from controlplane.convergence.roles import role_of
+from controlplane.convergence.roles import desire_setting, role_of
 from controlplane.errors import ApiError
 from controlplane.store.models import Appliance, Zone
 from controlplane.workflows import appliances
@@ -45,6 +45,9 @@ def create(session: Session, flow: Flow, zone_id: str, role: str) -> Appliance:
     appliance = rows.create(session, session.get_one(Zone, zone_id), role)
     role_of(appliance).prepare(session, appliance, flow.core)
     desire(session, appliance.id)
+    # documents of the others name it too
+    if (setting := role_of(appliance).settings) is not None:
+        desire_setting(session, setting, zone_id)
     return appliance
 
 

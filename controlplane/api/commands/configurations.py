@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sqlalchemy import select
 
 from controlplane.api import listing
@@ -108,7 +110,7 @@ def update_configuration(call: Call, params: UpdateConfiguration) -> Configurati
     scope, scope_id = _scope(call, params)
     call.configuration.set(call.session, params.name, params.value, scope, scope_id)
     for appliance_id in desire_setting(call.session, params.name):
-        call.after_commit(lambda appliance_id=appliance_id: call.runtime.wake(appliance_id))  # type: ignore[misc]
+        call.after_commit(partial(call.runtime.wake, appliance_id))
     if params.name in (rates.NETWORK_RATE, rates.VM_RATE):
         call.after_commit(lambda: call.runtime.hurry("rates"))
     where = f" of {scope} {scope_id}" if scope is not None else ""

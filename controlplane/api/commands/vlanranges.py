@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -9,6 +11,7 @@ from controlplane.api import listing
 from controlplane.api.call import Call
 from controlplane.api.command import ROOT, ListParams, Params, Response, Success, command, param, shown
 from controlplane.api.targets import wake_network
+from controlplane.convergence.roles import desire_setting
 from controlplane.errors import ParameterError
 from controlplane.network import guestranges, ranges
 from controlplane.store.models import Account, Network, PhysicalNetwork, Pod, VlanIpRange, Zone
@@ -151,8 +154,15 @@ def create_range(call: Call, params: CreateVlanIpRange) -> VlanIpRangeResponse:
     ranges.check_new(call.session, row)
     call.session.add(row)
     call.session.flush()
+    _tell_name_servers(call, row)
     call.event(f"Successfully created public range {row.start_ip}-{row.end_ip}", ("VlanIpRange", row.id))
     return _range(call.session, row)
+
+
+def _tell_name_servers(call: Call, row: VlanIpRange) -> None:
+    """Names of system VMs stand for addresses of public ranges."""
+    for appliance_id in desire_setting(call.session, "consoleproxy.", row.zone_id):
+        call.after_commit(partial(call.runtime.wake, appliance_id))
 
 
 def _create_guest_range(call: Call, params: CreateVlanIpRange) -> VlanIpRangeResponse:
@@ -239,5 +249,6 @@ def delete_range(call: Call, params: DeleteVlanIpRange) -> Success:
         wake_network(call, network.id, settle=True)
     else:
         ranges.remove(call.session, row)
+        _tell_name_servers(call, row)
     call.event(f"Successfully deleted range {row.start_ip}-{row.end_ip}", ("VlanIpRange", row.id))
     return Success()

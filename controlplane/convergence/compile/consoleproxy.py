@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from consoleproxy.services.console.model import Certificate, Console, Playback, Policy, Session, VncTarget
+from consoleproxy.services.dns.model import Dns
 from controlplane.convergence.compile.encoding import dump, extend, object_of, reasons
 from controlplane.convergence.compile.interfaces import interfaces_of
 from controlplane.convergence.compile.memo import CompileError, Memo
@@ -23,8 +24,18 @@ def compile_consoleproxy(intent: ProxyIntent, memo: Memo) -> bytes:
         "interfaces": dump(interfaces_of(intent)),
         "console": _console(intent, memo),
     }
+    if intent.domain is not None:
+        state["dns"] = dump(_dns(intent, intent.domain))
     head = {"kind": "consoleproxy", "version": 1, "id": intent.appliance_id, "generation": intent.generation}
     return extend(json.dumps(head).encode(), state=object_of(state))
+
+
+def _dns(intent: ProxyIntent, domain: str) -> Dns:
+    ranges = [{"first": first, "last": last} for first, last in intent.ranges]
+    try:
+        return Dns.model_validate({"domain": domain, "ranges": ranges, "nameservers": intent.nameservers})
+    except ValidationError as error:
+        raise CompileError(intent.appliance_id, reasons(error)) from error
 
 
 def _console(intent: ProxyIntent, memo: Memo) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -15,7 +16,7 @@ from controlplane.console.names import names_of
 from controlplane.console.settings import words
 from controlplane.convergence.intent.rows import ApplianceNic, GuestNetwork, PublicAddress, public_segment
 from controlplane.core import Core
-from controlplane.store.models import Appliance, ConsoleSession, VlanIpRange, Vm
+from controlplane.store.models import Appliance, ConsoleSession, PublicIp, VlanIpRange, Vm
 
 #: states of sessions that a proxy may serve
 SERVED = ("Pending", "Open")
@@ -51,6 +52,8 @@ class ProxyIntent:
     domain: str | None
     #: first and last addresses of the zone's public ranges, which names stand for
     ranges: tuple[tuple[str, str], ...]
+    #: public addresses of all the zone's console proxies: each is a name server of the domain
+    nameservers: tuple[str, ...]
     origins: tuple[str, ...]
     frame_ancestors: tuple[str, ...]
     session_max: int
@@ -86,7 +89,13 @@ def load(session: Session, appliance_id: str, core: Core) -> ProxyIntent:
     public = systemvms.public_address(session, appliance_id)
     span = session.get_one(VlanIpRange, public.vlan_ip_range_id)
     names = names_of(public.address, setting("consoleproxy.url.domain"))
-    ranges = select(VlanIpRange.start_ip, VlanIpRange.end_ip).where(VlanIpRange.zone_id == zone)
+    servers = (
+        select(PublicIp.address)
+        .join(Appliance, Appliance.id == PublicIp.appliance_id)
+        .where(Appliance.zone_id == zone, Appliance.role == proxy.role, Appliance.removed.is_(None))
+    )
+    ranges = select(VlanIpRange.start_ip, VlanIpRange.end_ip)
+    ranges = ranges.where(VlanIpRange.zone_id == zone, VlanIpRange.network_id.is_(None))
     return ProxyIntent(
         appliance_id=appliance_id,
         generation=proxy.desired_generation,
@@ -108,6 +117,7 @@ def load(session: Session, appliance_id: str, core: Core) -> ProxyIntent:
         certificate=certificates.served(session, core.secrets, appliance_id, names.host),
         domain=names.domain,
         ranges=tuple(sorted((row.start_ip, row.end_ip) for row in session.execute(ranges))),
+        nameservers=tuple(sorted(session.scalars(servers), key=IPv4Address)),
         origins=words(setting("consoleproxy.origins")),
         frame_ancestors=words(setting("consoleproxy.frame.ancestors")),
         session_max=int(setting("consoleproxy.session.max")),

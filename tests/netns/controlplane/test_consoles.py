@@ -269,6 +269,9 @@ def test_an_uploaded_certificate_is_shown_without_closing_sessions(
     [proxy] = proxies(cloud)
     name = f"{proxy['publicip'].replace('.', '-')}.{domain}"
     assert console["websocket"]["host"] == name
+    # the proxy is the name server of that domain
+    asked = cloud.run(INTERNET, ["dig", "+short", f"@{proxy['publicip']}", name, "A"]).stdout.split()
+    assert asked == [proxy["publicip"]]
     seen = person.open(console, host=proxy["publicip"], name=name, origin=f"https://{name}", ca=authority)
     assert seen["status"] == 101
     assert json.loads(held.stdout.readline())["ended"] == "still open"

@@ -353,7 +353,12 @@ def test_names_and_certificate_follow_the_domain(fleet: Fleet, flow: Flow, conso
     before = agent.pushed[-1]["state"]["console"]["certificate"]["certificate"]
     setting(fleet, "consoleproxy.url.domain", "*.console.example.com")
     wait_for(lambda: agent.pushed[-1]["state"]["console"]["certificate"]["certificate"] != before)
-    assert agent.pushed[-1]["state"]["console"]["domain"] == "console.example.com"
+    state = agent.pushed[-1]["state"]
+    assert state["console"]["domain"] == "console.example.com"
+    # and its name server answers for the zone's public addresses
+    assert state["dns"]["domain"] == "console.example.com"
+    assert state["dns"]["ranges"] == [{"first": "198.51.100.10", "last": "198.51.100.19"}]
+    assert state["dns"]["nameservers"] == [_address(fleet)]
     endpoint = consoles.open(asked(fleet, vm_id, "token-2"), "token-2")
     assert endpoint.host == f"{_address(fleet).replace('.', '-')}.console.example.com"
 
