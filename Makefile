@@ -7,7 +7,7 @@ PAGE := consoleproxy/services/console/page
 PYTEST_ARGS ?=
 FORMATS ?= qcow2
 
-.PHONY: help setup packages demo test unit netns vm image image-check bench check schema migration lock clean
+.PHONY: help setup packages demo test unit netns vm image image-check guest-image bench check schema migration lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,9 +71,12 @@ migration: $(VENV)/.installed ## write a migration for what the tables' models c
 	$(BIN)/python -m controlplane.store.revise $(MESSAGE)
 	$(BIN)/ruff check -q --fix controlplane/store/migrations && $(BIN)/ruff format -q controlplane/store/migrations
 
+guest-image: setup ## the small guest for virtual machines: build/guest/builtin.qcow2
+	$(BIN)/python -m tools.guestimage.build build/guest/builtin.qcow2
+
 lock: ## pin every dependency with hashes (needs uv)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
-	    --group dev pyproject.toml --output-file requirements.lock
+	    --group dev --extra libvirt pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --group appliance \
 	    --constraint requirements.lock --python-version 3.13 --python-platform x86_64-manylinux_2_40 \
 	    --output-file image-build/requirements.lock

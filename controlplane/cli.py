@@ -80,6 +80,21 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--hypervisor", default="namespace", help="what runs appliances and guests (default: %(default)s)"
     )
     parser.add_argument(
+        "--libvirt-uri", metavar="URI", help="the libvirt daemon of the first host (default: qemu:///system)"
+    )
+    parser.add_argument(
+        "--storage",
+        type=Path,
+        metavar="DIR",
+        help="templates and disks of libvirt's virtual machines (default: DIR-storage beside the data directory)",
+    )
+    parser.add_argument(
+        "--system-image",
+        type=Path,
+        metavar="FILE",
+        help="the qcow2 image that routers boot as virtual machines (default: templates/systemvm.qcow2 of the storage)",
+    )
+    parser.add_argument(
         "--integration-port",
         type=port_number,
         metavar="N",
@@ -153,6 +168,7 @@ def _serve(options: argparse.Namespace) -> int:
     from controlplane.hypervisors.registry import enter_hypervisor
 
     enter_hypervisor(options.hypervisor, options.data)
+    from controlplane.hypervisors.registry import HypervisorOptions
     from controlplane.serve import ServeOptions, serve
 
     host, port = options.listen
@@ -162,6 +178,7 @@ def _serve(options: argparse.Namespace) -> int:
             host=host,
             port=port,
             hypervisor=options.hypervisor,
+            hypervisor_options=HypervisorOptions(options.libvirt_uri, options.storage, options.system_image),
             integration_port=options.integration_port,
             certificate=options.tls_certificate,
             key=options.tls_key,
@@ -194,9 +211,10 @@ def _exec(options: argparse.Namespace) -> int:
     from controlplane.hypervisors.registry import enter_hypervisor, make_hypervisor
     from controlplane.installation import read_installation
 
-    name = read_installation(options.data).hypervisor
-    enter_hypervisor(name, options.data)
-    hypervisor, instance = make_hypervisor(name, options.data), options.guest
+    installation = read_installation(options.data)
+    enter_hypervisor(installation.hypervisor, options.data)
+    hypervisor = make_hypervisor(installation.hypervisor, options.data, installation.hypervisor_options())
+    instance = options.guest
     if instance not in (known.id for known in hypervisor.instances()):
         # not an id: the tables know the names, and reading them takes ten times as long as all the rest
         from controlplane.overview import find_instance

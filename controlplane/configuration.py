@@ -59,6 +59,22 @@ SETTINGS: tuple[Setting, ...] = (
         ("domain", "account"),
     ),
     Setting(
+        "cpu.overprovisioning.factor",
+        "Advanced",
+        "1.0",
+        "Factor",
+        "How many times a host's processor time is promised to instances",
+        ("zone",),
+    ),
+    Setting(
+        "mem.overprovisioning.factor",
+        "Advanced",
+        "1.0",
+        "Factor",
+        "How many times a host's memory is promised to instances",
+        ("zone",),
+    ),
+    Setting(
         "network.gc.interval",
         "Advanced",
         "600",

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from appliance.errors import GatehouseError
 from controlplane import events
-from controlplane.compute import rates
+from controlplane.compute import hosts, rates
 from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core, Stopping
 from controlplane.network import networks as network_rows
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 #: seconds between two comparisons of the VMs' states with the hypervisor's, of NICs' rates with those wanted, and
 #: between two looks whether usage records are due
-INTERVALS = {"power": 10.0, "rates": 10.0, "usage": 30.0}
+INTERVALS = {"power": 10.0, "hosts": 10.0, "rates": 10.0, "usage": 30.0}
 #: seconds between two looks at the settings: a changed interval counts soon
 TICK = 1.0
 
@@ -73,6 +73,7 @@ class Housekeeping:
             "power": self.follow_power,
             "rates": self.follow_rates,
             "usage": self.make_usage,
+            "hosts": self.follow_hosts,
         }
         last = dict.fromkeys(tasks, begun)
         while not self._stopping.is_set():
@@ -139,13 +140,19 @@ class Housekeeping:
             except GatehouseError as error:
                 log.warning("virtual machine %s was not expunged: %s", vm_id, error)
 
+    def follow_hosts(self) -> None:
+        """Hosts are Up or Down, and have what they have."""
+        facts = self._core.hypervisor.facts()
+        with self._core.database.transaction() as session:
+            hosts.note_hosts(session, facts)
+
     def follow_power(self) -> None:
         """VMs that run no more, because the guest shut itself down or the host restarted, are Stopped."""
         power = {instance.id: instance.power for instance in self._core.hypervisor.instances()}
         with self._core.database.reading() as session:
             running = list(session.scalars(select(Vm.id).where(Vm.state == "Running")))
         for vm_id in running:
-            if power.get(vm_id, "absent") == "running":
+            if power.get(vm_id, "absent") in ("running", "unknown"):
                 continue
             with self._core.database.transaction() as session:
                 vm = session.get_one(Vm, vm_id)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from appliance.errors import GatehouseError
+from controlplane.hypervisors.registry import HypervisorOptions
 
 FILE = "serve.json"
 #: held by the process that serves the data directory
@@ -20,6 +21,19 @@ class Installation:
 
     endpoint: str
     hypervisor: str
+    #: of HypervisorOptions, what was given
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, endpoint: str, hypervisor: str, options: HypervisorOptions) -> Installation:
+        given = {name: value for name, value in asdict(options).items() if value is not None}
+        # the command line may be used in another directory
+        given = {name: str(item.absolute() if isinstance(item, Path) else item) for name, item in given.items()}
+        return cls(endpoint, hypervisor, given)
+
+    def hypervisor_options(self) -> HypervisorOptions:
+        given = {name: text if name == "libvirt_uri" else Path(text) for name, text in self.options.items()}
+        return HypervisorOptions(**given)  # type: ignore[arg-type]
 
 
 def local_endpoint(host: str, port: int, *, tls: bool) -> str:

@@ -17,7 +17,7 @@ from controlplane.convergence.reconciler import Pace, Reconciler
 from controlplane.core import Core
 from controlplane.housekeeping import Housekeeping
 from controlplane.hypervisors.base import Hypervisor
-from controlplane.hypervisors.registry import make_hypervisor
+from controlplane.hypervisors.registry import HypervisorOptions, make_hypervisor
 from controlplane.installation import LOCK
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets, load_secrets
@@ -32,9 +32,17 @@ log = logging.getLogger(__name__)
 class Runtime:
     """One control plane on one data directory, between ``open`` and ``close``. One a process."""
 
-    def __init__(self, data: Path, *, hypervisor: str = "namespace", pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        hypervisor: str = "namespace",
+        hypervisor_options: HypervisorOptions | None = None,
+        pace: Pace | None = None,
+    ) -> None:
         self.data = data.absolute()
         self._hypervisor_name = hypervisor
+        self._hypervisor_options = hypervisor_options
         self._pace = pace or Pace()
         self._owner: IO[str] | None = None
         self._core: Core | None = None
@@ -61,7 +69,7 @@ class Runtime:
         database.migrate()
         secrets = load_secrets(self.data)
         authority = Authority(self.data / "pki")
-        hypervisor = make_hypervisor(self._hypervisor_name, self.data)
+        hypervisor = make_hypervisor(self._hypervisor_name, self.data, self._hypervisor_options)
         # the authority is the installation's identity: it is made once and lives as long
         cloud = str(uuid.uuid5(uuid.NAMESPACE_OID, authority.certificate.decode()))
         self._core = Core(database, Configuration(), secrets, authority, hypervisor, cloud)

@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from appliance.errors import GatehouseError
 from controlplane.api.server import create_app
+from controlplane.hypervisors.registry import HypervisorOptions
 from controlplane.installation import Installation, local_endpoint, write_installation
 from controlplane.runtime import Runtime
 
@@ -32,6 +33,7 @@ class ServeOptions:
     host: str = "127.0.0.1"
     port: int = 8080
     hypervisor: str = "namespace"
+    hypervisor_options: HypervisorOptions = field(default_factory=HypervisorOptions)
     #: port on loopback where everybody is the administrator; None: none
     integration_port: int | None = None
     certificate: Path | None = None
@@ -45,11 +47,11 @@ def serve(options: ServeOptions) -> None:
         raise GatehouseError("HTTPS needs both --tls-certificate and --tls-key")
     _log_to_stderr(options.log_level)
     _tune_gc()
-    runtime = Runtime(options.data, hypervisor=options.hypervisor)
+    runtime = Runtime(options.data, hypervisor=options.hypervisor, hypervisor_options=options.hypervisor_options)
     runtime.open()
     try:
         endpoint = local_endpoint(options.host, options.port, tls=options.certificate is not None)
-        write_installation(options.data, Installation(endpoint, options.hypervisor))
+        write_installation(options.data, Installation.of(endpoint, options.hypervisor, options.hypervisor_options))
         integration = _integration(runtime, options)
         server = _server(create_app(runtime), options.host, options.port, options.certificate, options.key)
         scheme = "https" if options.certificate else "http"

@@ -11,7 +11,7 @@ from typing import Literal
 from controlplane.errors import ParameterError
 from controlplane.timezones import zone
 
-Kind = Literal["Integer", "Boolean", "String", "CIDR", "Range", "Timezone"]
+Kind = Literal["Integer", "Factor", "Boolean", "String", "CIDR", "Range", "Timezone"]
 Scope = Literal["zone", "domain", "account"]
 #: the narrowest first
 SCOPES: tuple[Scope, ...] = ("account", "domain", "zone")
@@ -76,6 +76,13 @@ def _range(name: str, text: str) -> str:
     return f"{low}-{high}"
 
 
+def _factor(name: str, text: str) -> str:
+    """How many times something is to count."""
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", text) or not 1 <= float(text) <= 100:
+        raise ParameterError(f"{name} takes a number from 1 to 100, such as 2.0")
+    return text
+
+
 def _timezone(name: str, text: str) -> str:
     try:
         zone(text)
@@ -84,4 +91,9 @@ def _timezone(name: str, text: str) -> str:
     return text
 
 
-_CHECKS: Mapping[Kind, Callable[[str, str], str]] = {"CIDR": _cidr, "Range": _range, "Timezone": _timezone}
+_CHECKS: Mapping[Kind, Callable[[str, str], str]] = {
+    "CIDR": _cidr,
+    "Factor": _factor,
+    "Range": _range,
+    "Timezone": _timezone,
+}

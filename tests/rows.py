@@ -14,11 +14,14 @@ from controlplane.network.supported import SERVICES
 from controlplane.store.models import (
     Account,
     Base,
+    Cluster,
     Domain,
+    Host,
     Network,
     NetworkOffering,
     Nic,
     PhysicalNetwork,
+    Pod,
     PublicIp,
     ServiceOffering,
     Template,
@@ -39,6 +42,8 @@ class Rows:
     account: Account = field(init=False)
     zone: Zone = field(init=False)
     physical: PhysicalNetwork = field(init=False)
+    cluster: Cluster = field(init=False)
+    host: Host = field(init=False)
     public: VlanIpRange = field(init=False)
     offering: NetworkOffering = field(init=False)
     size: ServiceOffering = field(init=False)
@@ -49,6 +54,18 @@ class Rows:
         self.account = self.add(Account(name="alice", domain_id=self.domain.id))
         self.zone = self.add(Zone(name="z1", dns1="192.0.2.53", internal_dns1="192.0.2.53"))
         self.physical = self.add(PhysicalNetwork(zone_id=self.zone.id, name="p1"))
+        pod = self.add(
+            Pod(
+                zone_id=self.zone.id,
+                name="pod1",
+                gateway="192.0.2.1",
+                netmask="255.255.255.0",
+                start_ip="192.0.2.2",
+                end_ip="192.0.2.9",
+            )
+        )
+        self.cluster = self.add(Cluster(pod_id=pod.id, name="cluster1", hypervisor="Namespace"))
+        self.host = self.add(Host(cluster_id=self.cluster.id, name="host1", url="namespace://host1"))
         self.public = self.public_range("198.51.100.10", "198.51.100.19")
         self.offering = self.network_offering("isolated")
         self.size = self.add(ServiceOffering(name="small", display_text="small", cpu_number=1, cpu_speed=1, memory=64))

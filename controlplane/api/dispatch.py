@@ -230,13 +230,13 @@ def _body(call: Call, answer: Response | tuple[int, list[Any]] | Async) -> dict[
     if isinstance(answer, tuple):
         total, items = answer
         return {"count": total, str(command.object_name): encode.plain(items)} if items or total else {}
-    if isinstance(answer, Success):
-        # text here, a boolean in the result of a job: clients compare with "true"
-        return {**encode.plain(answer), "success": "true" if answer.success else "false"}
     return _wrapped(command, answer)
 
 
 def _wrapped(command: Command, answer: Response) -> dict[str, Any]:
+    if isinstance(answer, Success):
+        # text here, a boolean in the result of a job: clients compare with "true"
+        return {**encode.plain(answer), "success": "true" if answer.success else "false"}
     body: dict[str, Any] = encode.plain(answer)
     return {command.object_name: body} if command.object_name else body
 

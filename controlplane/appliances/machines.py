@@ -10,12 +10,15 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from appliance.schema.envelope import ControlInterface, Identity, Role
+from controlplane.compute import hosts
+from controlplane.configuration import Configuration
 from controlplane.convergence.intent.rows import CONTROL_PREFIX
 from controlplane.convergence.push import Agent
 from controlplane.errors import CapacityError
 from controlplane.hypervisors.base import ApplianceSpec, Hypervisor, Nic, Segment
+from controlplane.network import segments
 from controlplane.pki import Authority
-from controlplane.store.models import Appliance, Network, ServiceOffering
+from controlplane.store.models import Appliance, ServiceOffering
 
 CONTROL_SEGMENT = "control"
 CONTROL_NETWORK = IPv4Network("169.254.0.0/16")
@@ -66,15 +69,16 @@ class Machine:
     name: str
     control_address: str
     nics: tuple[dict[str, Any], ...]
-    mtu: int | None
+    segments: tuple[Segment, ...]
     cpus: int
     memory_mb: int
+    #: url of the host it goes to
+    host: str
 
 
 def machine(session: Session, appliance: Appliance) -> Machine:
     """Read what ``start`` needs."""
     offering = session.get(ServiceOffering, appliance.service_offering_id) if appliance.service_offering_id else None
-    network = session.get(Network, appliance.network_id) if appliance.network_id else None
     role: Any = appliance.role
     return Machine(
         id=appliance.id,
@@ -82,16 +86,23 @@ def machine(session: Session, appliance: Appliance) -> Machine:
         name=appliance.name,
         control_address=appliance.control_address,
         nics=tuple(appliance.nics),
-        mtu=network.mtu if network else None,
+        segments=tuple(segments.of_nic(session, appliance.zone_id, nic) for nic in appliance.nics),
         cpus=offering.cpu_number if offering else DEFAULT_CPUS,
         memory_mb=offering.memory if offering else DEFAULT_MEMORY_MB,
+        host=hosts.url_of(session, appliance.host_id),
     )
+
+
+def placed(session: Session, configuration: Configuration, appliance: Appliance) -> Machine:
+    """The same once it has a host, in a transaction that writes. Raises CapacityError."""
+    hosts.place(session, configuration, appliance)
+    return machine(session, appliance)
 
 
 def start(hypervisor: Hypervisor, authority: Authority, machine: Machine) -> None:
     """Run an appliance with a new certificate; nothing happens when it runs already. Raises HypervisorError."""
-    for nic in machine.nics:
-        hypervisor.ensure_segment(segment_of(nic, machine.mtu))
+    for segment in machine.segments:
+        hypervisor.ensure_segment(segment)
     hypervisor.start_appliance(
         ApplianceSpec(
             id=machine.id,
@@ -100,13 +111,9 @@ def start(hypervisor: Hypervisor, authority: Authority, machine: Machine) -> Non
             identity=_identity(authority, machine),
             cpus=machine.cpus,
             memory_mb=machine.memory_mb,
+            host=machine.host,
         )
     )
-
-
-def segment_of(nic: dict[str, Any], mtu: int | None) -> Segment:
-    """The segment that a NIC is on; ``mtu`` is that of the guest network."""
-    return Segment(nic["segment"], mtu) if nic["role"] == "guest" and mtu else Segment(nic["segment"])
 
 
 def _identity(authority: Authority, machine: Machine) -> dict[str, bytes]:

@@ -29,8 +29,9 @@ from controlplane.convergence.push import (
 )
 from controlplane.convergence.roles import Intent, Role, role_of
 from controlplane.core import Core
-from controlplane.errors import ApiError
+from controlplane.errors import ApiError, CapacityError
 from controlplane.hypervisors.base import HypervisorError, Nic
+from controlplane.network import segments
 from controlplane.pki import due
 from controlplane.store.models import Appliance, AsyncJob
 from controlplane.usage import traffic
@@ -152,11 +153,14 @@ def _plug(core: Core, remote: Remote, work: _Work) -> Intent:
             add_nics(session, session.get_one(Appliance, remote.id))
             intent = work.role.load(session, remote.id, core)
     if missing or not remote.plugged:
-        for nic in intent.nics:
-            # the others are there from the start
-            if nic.role == "public":
-                core.hypervisor.ensure_segment(machines.segment_of(nic._asdict(), None))
-                core.hypervisor.attach_nic(remote.id, Nic(mac=nic.mac, segment=nic.segment))
+        # the others are there from the start
+        public = [nic for nic in intent.nics if nic.role == "public"]
+        with core.database.reading() as session:
+            zone_id = session.get_one(Appliance, remote.id).zone_id
+            wanted = [segments.of_nic(session, zone_id, nic._asdict()) for nic in public]
+        for nic, segment in zip(public, wanted, strict=True):
+            core.hypervisor.ensure_segment(segment)
+            core.hypervisor.attach_nic(remote.id, Nic(mac=nic.mac, segment=nic.segment))
         remote.plugged = True
     return intent
 
@@ -269,14 +273,14 @@ def _revive(core: Core, appliance_id: str) -> None:
     try:
         if core.hypervisor.power(appliance_id) == "running":
             return
-        with core.database.reading() as session:
+        with core.database.transaction() as session:
             appliance = session.get(Appliance, appliance_id)
             if appliance is None or appliance.removed is not None or appliance.desired_state != "Running":
                 return
-            machine = machines.machine(session, appliance)
+            machine = machines.placed(session, core.configuration, appliance)
         log.warning("%s %s is not running; starting it", machine.role, machine.name)
         machines.start(core.hypervisor, core.authority, machine)
-    except HypervisorError as error:
+    except (HypervisorError, CapacityError) as error:
         log.warning("appliance %s cannot be started: %s", appliance_id, error)
 
 

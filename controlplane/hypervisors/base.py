@@ -12,7 +12,8 @@ from typing import Literal, Protocol
 
 from appliance.errors import GatehouseError
 
-Power = Literal["running", "stopped", "absent"]
+#: ``unknown``: its host does not answer, and it may run
+Power = Literal["running", "stopped", "absent", "unknown"]
 
 
 class HypervisorError(GatehouseError):
@@ -62,6 +63,8 @@ class ApplianceSpec:
     identity: Mapping[str, bytes] = field(repr=False)
     cpus: int = 1
     memory_mb: int = 256
+    #: url of the host it goes to; "" is the hypervisor's first
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class GuestSpec:
     template: str
     cpus: int = 1
     memory_mb: int = 512
+    #: url of the host it goes to; "" is the hypervisor's first
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,13 @@ class HostFacts:
     hypervisor: str
     cpus: int
     memory_bytes: int
+    #: how the driver reaches it, and what it is known by
+    url: str = ""
+    cpu_mhz: int = 0
+    up: bool = True
+    #: whether instances take their memory and processors from the host even when they do not use them; if not, they
+    #: share, and capacity is no limit
+    reserves: bool = False
 
 
 class Hypervisor(Protocol):
@@ -163,4 +175,14 @@ class Hypervisor(Protocol):
     def exec(self, instance_id: str, argv: Sequence[str]) -> int:
         """Run a command inside an instance on the caller's terminal; its exit status. Not on every hypervisor."""
 
-    def facts(self) -> HostFacts: ...
+    def console_log(self, instance_id: str) -> str:
+        """The newest of what an instance printed on its console."""
+
+    def add_host(self, url: str) -> HostFacts:
+        """Use one more host from now on."""
+
+    def remove_host(self, url: str) -> None:
+        """Use a host no longer; nothing may be on it."""
+
+    def facts(self) -> list[HostFacts]:
+        """Of each host, the first one first."""

@@ -12,15 +12,15 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from controlplane.hypervisors import syscalls
-from controlplane.hypervisors.base import HypervisorError, Segment, Wire
+from controlplane.hypervisors import shaping, syscalls
+from controlplane.hypervisors.base import HypervisorError, Nic, Segment, Wire
 from controlplane.hypervisors.records import write_atomically
 
 log = logging.getLogger(__name__)
@@ -99,11 +99,15 @@ class Bridges:
     """Bridges of one namespace. Safe to call from any thread; calls take turns.
 
     ``file`` records the segments. ``namespace`` opens the network namespace to work in; None is this process's own.
+    ``control_address`` is this host's on the control network.
     """
 
-    def __init__(self, file: Path, namespace: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, file: Path, namespace: Callable[[], int] | None = None, control_address: str = CONTROL_ADDRESS
+    ) -> None:
         self._file = file
         self._namespace = namespace
+        self._control_address = control_address
         self._segments: dict[str, Segment] = {}
         #: those that are known to be there as recorded
         self._ready: set[str] = set()
@@ -185,7 +189,7 @@ class Bridges:
         self.call(self._remove, name)
 
     def _save(self, segments: dict[str, Segment]) -> None:
-        write_atomically(self._file, json.dumps({name: asdict(item) for name, item in segments.items()}))
+        save_segments(self._file, segments)
         self._segments = segments
 
     def _ensure_recorded(self, segment: Segment) -> None:
@@ -224,7 +228,7 @@ class Bridges:
         self.netlink.link("set", index=index, mtu=segment.mtu, state="up")
         if segment.name == CONTROL:
             with accepting(errno.EEXIST):
-                self.netlink.addr("add", index=index, address=CONTROL_ADDRESS, prefixlen=CONTROL_PREFIX)
+                self.netlink.addr("add", index=index, address=self._control_address, prefixlen=CONTROL_PREFIX)
             # an appliance that boots is asked for its address ten times a second, not once (arp(7)): otherwise the
             # control plane notices up to a second late that it is there
             with suppress(OSError):  # only speed is lost where /proc/sys is read-only
@@ -311,6 +315,35 @@ class Bridges:
         self.netlink.link("add", ifname=name, kind="veth", peer={"ifname": peer})
         self.netlink.link("set", index=self.index(peer), master=physical, state="up")
 
+    # --- ports of instances ---------------------------------------------------------------------------------
+
+    def unplug(self, instance_id: str, mac: str) -> None:
+        self.call(self._delete_port, port_name(instance_id, mac))
+
+    def set_rate(self, instance_id: str, nic: Nic) -> None:
+        """Give the NIC's port the rate that ``nic`` says; nothing to do when it is not plugged in."""
+        self.call(self._set_rates, [(instance_id, nic)])
+
+    def set_rates(self, nics: list[tuple[str, Nic]]) -> None:
+        """The same for all NICs (instance id, NIC) of all instances; what is right already is left alone."""
+        self.call(self._set_rates, nics)
+
+    def ports(self) -> list[str]:
+        """Names of all NICs' ends on the host."""
+        return [name for name, _ in self.call(self.links, "gh")]
+
+    def delete_port(self, name: str) -> None:
+        self.call(self._delete_port, name)
+
+    def _delete_port(self, name: str) -> None:
+        self.delete(name)
+        shaping.forget_port(self.netlink, name)
+
+    def _set_rates(self, nics: list[tuple[str, Nic]]) -> None:
+        mtus = {name: segment.mtu for name, segment in self._segments.items()}
+        ports = [(port_name(instance_id, nic.mac), nic, mtus[nic.segment]) for instance_id, nic in nics]
+        shaping.shape_ports(self.netlink, ports)
+
     # --- netlink, in the thread -----------------------------------------------------------------------------
 
     def links(self, prefix: str) -> list[tuple[str, int]]:
@@ -364,6 +397,10 @@ def load_segments(file: Path) -> dict[str, Segment]:
     except FileNotFoundError:
         return {}
     return {name: _decode(name, item) for name, item in raw.items()}
+
+
+def save_segments(file: Path, segments: Mapping[str, Segment]) -> None:
+    write_atomically(file, json.dumps({name: asdict(item) for name, item in segments.items()}))
 
 
 def _decode(name: str, item: Any) -> Segment:

@@ -37,6 +37,8 @@ class Record:
     memory_mb: int
     #: of a guest
     template: str = ""
+    #: url; "" is the hypervisor's first
+    host: str = ""
 
     def attached(self, nic: Nic) -> Record:
         return replace(self, nics=(*(old for old in self.nics if old.mac != nic.mac), nic))

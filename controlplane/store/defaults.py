@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from controlplane.api.passwords import hash_password, new_api_key, new_password
+from controlplane.compute.hosts import note_hosts
 from controlplane.hypervisors.base import HostFacts
 from controlplane.secrets import Secrets
 from controlplane.store.defaultofferings import ensure_network_offerings
@@ -63,19 +65,27 @@ _OS_TYPES = (
     ("Unix", "FreeBSD 14"),
     ("Other", "Other Linux (64-bit)"),
 )
+#: by hypervisor: image as the driver calls it, format, description
+_TEMPLATES = {
+    "Namespace": (
+        ("builtin", "DIR", "A small guest with DHCP, SSH, and a start that fetches keys, password and user data"),
+        ("bare", "DIR", "A guest that starts nothing, not even a DHCP client: for what you run in it yourself"),
+    ),
+    "KVM": (("builtin", "QCOW2", "A small guest with DHCP, and a start that fetches keys and password"),),
+}
 _TEMPLATE_OS = "Other Linux (64-bit)"
 
 
-def ensure_defaults(session: Session, secrets: Secrets, facts: HostFacts, data_dir: Path) -> None:
-    """Fill an empty database; on later starts note what the host has now, and add what came with a newer version.
+def ensure_defaults(session: Session, secrets: Secrets, hosts: Sequence[HostFacts], data_dir: Path) -> None:
+    """Fill an empty database; on later starts note what the hosts have now, and add what came with a newer version.
 
     What an operator deleted or changed since stays so. The administrator's password goes to ``admin.json`` only.
     """
-    host = session.scalars(select(Host).where(Host.name == facts.name)).first()
-    if host is not None:
-        host.cpus, host.memory_bytes, host.state = facts.cpus, facts.memory_bytes, "Up"
+    facts = hosts[0]
     _system_offerings(session)
-    if session.get(Domain, ROOT_DOMAIN_ID) is None:
+    if session.get(Domain, ROOT_DOMAIN_ID) is not None:
+        note_hosts(session, hosts)
+    else:
         _accounts(session, secrets, data_dir)
         _zone(session, facts)
         _offerings(session)
@@ -152,9 +162,11 @@ def _zone(session: Session, facts: HostFacts) -> Zone:
             Host(
                 cluster_id=cluster.id,
                 name=facts.name,
-                url=f"{facts.hypervisor.lower()}://{facts.name}",
+                url=facts.url,
                 cpus=facts.cpus,
+                cpu_mhz=facts.cpu_mhz,
                 memory_bytes=facts.memory_bytes,
+                reserves=facts.reserves,
             ),
             VlanIpRange(
                 zone_id=zone.id,
@@ -211,17 +223,14 @@ def _templates(session: Session, facts: HostFacts) -> None:
     session.add_all(kinds)
     session.flush()
     other = next(kind for kind in kinds if kind.description == _TEMPLATE_OS)
-    for image, text in (
-        ("builtin", "A small guest with DHCP, SSH, and a start that fetches keys, password and user data"),
-        ("bare", "A guest that starts nothing, not even a DHCP client: for what you run in it yourself"),
-    ):
+    for image, format, text in _TEMPLATES.get(facts.hypervisor, ()):
         session.add(
             Template(
                 name=image,
                 display_text=text,
                 account_id=SYSTEM_ACCOUNT_ID,
                 hypervisor=facts.hypervisor,
-                format="DIR",
+                format=format,
                 os_type_id=other.id,
                 image=image,
                 is_featured=True,

@@ -58,7 +58,7 @@ def start(flow: Flow, appliance_id: str) -> None:
         appliance.state = "Starting" if appliance.state != "Running" else appliance.state
         appliance.desired_state = "Running"
         generation = desire(session, appliance_id)
-        machine = machines.machine(session, appliance)
+        machine = machines.placed(session, flow.core.configuration, appliance)
     try:
         boot(flow, machine, generation=generation, deadline=time.monotonic() + PATIENCE)
     except Exception:

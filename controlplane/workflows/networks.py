@@ -112,7 +112,7 @@ def _ensure_router(flow: Flow, network_id: str, deadline: float, ids: frozenset[
                 router.state = "Starting"
             router.desired_state = "Running"
             generation = desire(session, router.id)
-            router_id, machine = router.id, machines.machine(session, router)
+            router_id, machine = router.id, machines.placed(session, core.configuration, router)
         try:
             appliances.boot(flow, machine, generation=generation, deadline=deadline, ids=ids)
         except Exception:

@@ -54,11 +54,12 @@ def create(session: Session, flow: Flow, zone_id: str, role: str) -> Appliance:
 def boot(flow: Flow, appliance_id: str) -> None:
     """Start a system VM that is Starting and wait until it serves. On failure it is in state Error."""
     with flow.locks.of(appliance_id):
-        with flow.core.database.reading() as session:
+        with flow.core.database.transaction() as session:
             appliance = session.get(Appliance, appliance_id)
             if appliance is None or appliance.removed is not None or appliance.state != "Starting":
                 return
-            machine, generation = machines.machine(session, appliance), appliance.desired_generation
+            machine = machines.placed(session, flow.core.configuration, appliance)
+            generation = appliance.desired_generation
         try:
             appliances.boot(flow, machine, generation=generation, deadline=time.monotonic() + appliances.PATIENCE)
         except Exception:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane import routers
+from controlplane.compute import hosts
 from controlplane.compute import vms as rows
 from controlplane.convergence.desired import desire_network
 from controlplane.errors import ApiError
-from controlplane.hypervisors.base import GuestSpec, Segment
+from controlplane.hypervisors.base import GuestSpec
 from controlplane.hypervisors.base import Nic as Port
 from controlplane.network import networks as network_rows
-from controlplane.network import rates
-from controlplane.store.models import Cluster, Host, Network, Nic, Pod, Vm, now
+from controlplane.network import rates, segments
+from controlplane.store.models import Network, Nic, Vm, now
 from controlplane.workflows import networks
 from controlplane.workflows.consoles import close_consoles
 from controlplane.workflows.flow import Flow
@@ -105,7 +107,7 @@ def _power_on_alone(flow: Flow, vm_id: str) -> None:
         vm = _existing(session, vm_id)
         if vm.state in _GONE:
             raise ApiError(f"virtual machine {vm.name} was destroyed meanwhile")
-        segments = [Segment(routers.guest_segment(nic.network_id), nic.network.mtu or 1500) for nic in vm.nics]
+        wanted = [segments.of_guests(session, nic.network) for nic in vm.nics]
         spec = GuestSpec(
             id=vm.id,
             hostname=vm.name,
@@ -116,13 +118,13 @@ def _power_on_alone(flow: Flow, vm_id: str) -> None:
         )
         _told(vm, spec.nics)
         vm.state = "Starting"
-    for segment in segments:
+        spec = replace(spec, host=hosts.place(session, flow.core.configuration, vm).url)
+    for segment in wanted:
         flow.core.hypervisor.ensure_segment(segment)
     flow.core.hypervisor.start_guest(spec)
     with flow.core.database.transaction() as session:
         vm = _existing(session, vm_id)
         vm.state = "Running"
-        vm.host_id = vm.host_id or _host(session, vm.zone_id)
         network_rows.mark_idle(session, [nic.network_id for nic in vm.nics])
 
 
@@ -210,10 +212,12 @@ def _plug(flow: Flow, vm_id: str, nic_id: str) -> None:
         if nic is None:
             raise ApiError("the NIC is gone; it was removed meanwhile")
         port, network_id = _port(flow, session, nic), nic.network_id
-        running, mtu = nic.vm.state == "Running", session.get_one(Network, network_id).mtu
+        running = nic.vm.state == "Running"
     if running:
         networks.implement(flow, network_id, [vm_id, nic_id])
-        flow.core.hypervisor.ensure_segment(Segment(port.segment, mtu or 1500))
+        with flow.core.database.transaction() as session:
+            segment = segments.of_guests(session, session.get_one(Network, network_id))
+        flow.core.hypervisor.ensure_segment(segment)
         flow.core.hypervisor.attach_nic(vm_id, port)
         with flow.core.database.transaction() as session:
             session.get_one(Nic, nic_id).rate_mbit = port.rate_mbit
@@ -255,10 +259,3 @@ def _existing(session: Session, vm_id: str) -> Vm:
     if vm is None or vm.removed is not None:
         raise ApiError("the virtual machine is gone; it was expunged meanwhile")
     return vm
-
-
-def _host(session: Session, zone_id: str) -> str | None:
-    statement = (
-        select(Host.id).join(Cluster, Cluster.id == Host.cluster_id).join(Pod, Pod.id == Cluster.pod_id)
-    ).where(Pod.zone_id == zone_id, Host.resource_state == "Enabled")
-    return session.scalars(statement.order_by(Host.created)).first()

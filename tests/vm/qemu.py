@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import socket
 import subprocess
@@ -22,11 +21,11 @@ from appliance.run import run
 from controlplane.hypervisors.base import ApplianceSpec, HypervisorError, Instance, Power
 from controlplane.hypervisors.bridges import bridge_name, port_name
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
+from tests.vm import ssh
 from tests.vm.accelerator import machine_options
 
 #: bytes of a state disk
 STATE_SIZE = 64 << 20
-SSH_PORT = 3922
 #: seconds a machine has to end after its power button was pressed
 POWER_OFF = 60.0
 
@@ -76,8 +75,7 @@ class QemuHypervisor(NamespaceHypervisor):
         folder = self.directory / "vms" / spec.id
         folder.mkdir(parents=True, mode=0o700)
         vm = self.vms[spec.id] = Vm(spec, folder, dict(spec.identity))
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(vm.key)])
-        vm.credentials["authorized_keys"] = vm.key.with_suffix(".pub").read_bytes()
+        vm.credentials["authorized_keys"] = ssh.new_key(vm.key)
         vm.credentials["hostname"] = spec.hostname.encode()
         vm.state_disk.touch(mode=0o600)
         os.truncate(vm.state_disk, STATE_SIZE)
@@ -206,18 +204,7 @@ class QemuHypervisor(NamespaceHypervisor):
         if vm is None:
             return super().command(instance_id, argv)
         address = json.loads(vm.credentials["identity.json"])["control"]["address"].partition("/")[0]
-        options = {
-            "IdentityFile": str(vm.key),
-            "StrictHostKeyChecking": "no",
-            "UserKnownHostsFile": "/dev/null",
-            "LogLevel": "ERROR",
-            "ConnectTimeout": "20",
-            "ControlMaster": "auto",
-            "ControlPath": str(vm.folder / "ssh"),
-            "ControlPersist": "60",
-        }
-        given = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        return self._inside("ssh", "-F", "none", "-p", str(SSH_PORT), *given, f"root@{address}", shlex.join(argv))
+        return self._inside(*ssh.command(vm.key, address, argv))
 
     def _inside(self, *argv: str) -> list[str]:
         """The command in the fabric's network namespace."""

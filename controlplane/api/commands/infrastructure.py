@@ -1,8 +1,6 @@
-"""Pods, clusters, hosts and hypervisors: what the cloud runs on."""
+"""Pods, clusters and hypervisors: what hosts are grouped in."""
 
 from __future__ import annotations
-
-from datetime import datetime
 
 from sqlalchemy import select
 
@@ -11,7 +9,7 @@ from controlplane.api.call import Call
 from controlplane.api.command import ROOT, ListParams, Params, Response, command, param, shown
 from controlplane.errors import ParameterError
 from controlplane.network import addressing, ranges
-from controlplane.store.models import Cluster, Host, Pod, Zone
+from controlplane.store.models import Cluster, Pod, Zone
 
 
 class PodResponse(Response):
@@ -162,81 +160,6 @@ def _cluster(call: Call, cluster: Cluster) -> ClusterResponse:
         zonename=zone.name,
         hypervisortype=cluster.hypervisor,
         allocationstate=cluster.allocation_state,
-    )
-
-
-class HostResponse(Response):
-    id: str = shown("the ID of the host", ...)
-    name: str = shown("the name of the host", ...)
-    state: str = shown("the state of the host", ...)
-    resourcestate: str = shown("the resource state of the host", ...)
-    type: str = shown("the host type", "Routing")
-    clusterid: str = shown("the cluster ID of the host", ...)
-    clustername: str = shown("the cluster name of the host", ...)
-    podid: str = shown("the Pod ID of the host", ...)
-    podname: str = shown("the Pod name of the host", ...)
-    zoneid: str = shown("the Zone ID of the host", ...)
-    zonename: str = shown("the Zone name of the host", ...)
-    hypervisor: str = shown("the host hypervisor", ...)
-    cpunumber: int = shown("the CPU number of the host", ...)
-    memorytotal: int = shown("the memory total of the host, in bytes", ...)
-    created: datetime = shown("the date and time the host was created", ...)
-
-
-class ListHosts(ListParams):
-    id: str | None = param("the id of the host", default=None, entity="Host")
-    name: str | None = param("the name of the host", default=None)
-    clusterid: str | None = param("lists hosts existing in particular cluster", default=None, entity="Cluster")
-    podid: str | None = param("the Pod ID for the host", default=None, entity="Pod")
-    zoneid: str | None = param("the Zone ID for the host", default=None, entity="Zone")
-    type: str | None = param("the host type", default=None)
-    state: str | None = param("the state of the host", default=None)
-    hypervisor: str | None = param("hypervisor type of host", default=None)
-
-
-@command(
-    "listHosts", description="Lists hosts.", params=ListHosts, response=HostResponse, object_name="host", roles=ROOT
-)
-def list_hosts(call: Call, params: ListHosts) -> tuple[int, list[HostResponse]]:
-    statement = select(Host).join(Cluster).join(Pod)
-    if params.type is not None and params.type.lower() != "routing":
-        return 0, []
-    if params.id is not None:
-        statement = statement.where(Host.id == call.lookup(Host, params.id).id)
-    if params.name is not None:
-        statement = statement.where(Host.name == params.name)
-    if params.clusterid is not None:
-        statement = statement.where(Host.cluster_id == call.lookup(Cluster, params.clusterid, "clusterid").id)
-    if params.podid is not None:
-        statement = statement.where(Cluster.pod_id == call.lookup(Pod, params.podid, "podid").id)
-    if params.zoneid is not None:
-        statement = statement.where(Pod.zone_id == call.lookup(Zone, params.zoneid, "zoneid").id)
-    if params.state is not None:
-        statement = statement.where(Host.state == params.state.capitalize())
-    if params.hypervisor is not None:
-        statement = statement.where(Cluster.hypervisor == params.hypervisor)
-    statement = listing.search(statement, params.keyword, Host.name).order_by(Host.name, Host.id)
-    return listing.fetch(call, statement, params, lambda rows: [_host(call, row) for row in rows])
-
-
-def _host(call: Call, host: Host) -> HostResponse:
-    cluster = host.cluster
-    zone = call.session.get_one(Zone, cluster.pod.zone_id)
-    return HostResponse(
-        id=host.id,
-        name=host.name,
-        state=host.state,
-        resourcestate=host.resource_state,
-        clusterid=cluster.id,
-        clustername=cluster.name,
-        podid=cluster.pod_id,
-        podname=cluster.pod.name,
-        zoneid=zone.id,
-        zonename=zone.name,
-        hypervisor=cluster.hypervisor,
-        cpunumber=host.cpus,
-        memorytotal=host.memory_bytes,
-        created=host.created,
     )
 
 

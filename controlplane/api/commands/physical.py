@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane.api import listing
 from controlplane.api.call import Call
 from controlplane.api.command import ROOT, Async, ListParams, Params, Response, command, param, shown
-from controlplane.errors import InUseError
+from controlplane.errors import InUseError, ParameterError, unknown_id
 from controlplane.jobs import completion
 from controlplane.network.supported import SERVICES, VIRTUAL_ROUTER
 from controlplane.store.models import AsyncJob, Network, PhysicalNetwork, VlanIpRange, Zone
+
+#: netdevice(7): at most 15 characters, no slash, no space
+_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,14}")
 
 TRAFFIC_TYPES = ("Management", "Public", "Guest")
 
@@ -140,6 +145,7 @@ class TrafficTypeResponse(Response):
     id: str = shown("id of the network traffic type", ...)
     traffictype: str = shown("the trafficType to be added to the physical network", ...)
     physicalnetworkid: str = shown("the physical network this belongs to", ...)
+    kvmnetworklabel: str | None = shown("the interface or bridge of each KVM host that carries it")
 
 
 class ListTrafficTypes(ListParams):
@@ -157,11 +163,55 @@ class ListTrafficTypes(ListParams):
 def list_traffic_types(call: Call, params: ListTrafficTypes) -> tuple[int, list[TrafficTypeResponse]]:
     row = call.lookup(PhysicalNetwork, params.physicalnetworkid, "physicalnetworkid")
     # every physical network carries all of them, so they need no rows: the name makes the id
-    kinds = [
-        TrafficTypeResponse(id=f"{row.id}-{kind.lower()}", traffictype=kind, physicalnetworkid=row.id)
-        for kind in TRAFFIC_TYPES
-    ]
-    return listing.cut(call, kinds, params)
+    return listing.cut(call, [_traffic_type(row, kind) for kind in TRAFFIC_TYPES], params)
+
+
+def _traffic_type(row: PhysicalNetwork, kind: str) -> TrafficTypeResponse:
+    label = (row.labels or {}).get(kind)
+    id = f"{row.id}-{kind.lower()}"
+    return TrafficTypeResponse(id=id, traffictype=kind, physicalnetworkid=row.id, kvmnetworklabel=label)
+
+
+class UpdateTrafficType(Params):
+    id: str = param("traffic type id")
+    kvmnetworklabel: str | None = param(
+        "the interface of each KVM host that carries this traffic, for untagged traffic a bridge; none takes it away: "
+        "networks are of one host then",
+        default=None,
+    )
+
+
+@command(
+    "updateTrafficType",
+    description="Updates traffic type of a physical network",
+    params=UpdateTrafficType,
+    response=TrafficTypeResponse,
+    object_name="traffictype",
+    roles=ROOT,
+    is_async=True,
+    event="TRAFFIC.TYPE.UPDATE",
+)
+def update_traffic_type(call: Call, params: UpdateTrafficType) -> Async:
+    physical_id, _, name = params.id.rpartition("-")
+    kind = next((kind for kind in TRAFFIC_TYPES if kind.lower() == name), None)
+    row = call.session.get(PhysicalNetwork, physical_id)
+    if row is None or kind is None:
+        raise unknown_id("id", params.id)
+    label = params.kvmnetworklabel
+    if label is not None:
+        if not _INTERFACE.fullmatch(label):
+            raise ParameterError(f"kvmnetworklabel: {label!r} cannot be the name of a network interface")
+        others = {key: value for key, value in (row.labels or {}).items() if key != kind}
+        row.labels = others if label.lower() == "none" else {**others, kind: label}
+        call.session.flush()
+    doing = f"updating traffic type {kind} of physical network {row.name}"
+    arguments = {"id": row.id, "kind": kind}
+    return Async("TrafficType", params.id, doing, completion="traffictype.show", arguments=arguments)
+
+
+@completion("traffictype.show")
+def _shown_type(session: Session, job: AsyncJob, id: str, kind: str) -> TrafficTypeResponse:
+    return _traffic_type(session.get_one(PhysicalNetwork, id), kind)
 
 
 class ProviderResponse(Response):

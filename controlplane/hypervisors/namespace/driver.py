@@ -355,9 +355,16 @@ class NamespaceHypervisor:
         process = self._process(instance_id)
         return "running" if process and process.alive() else "stopped"
 
-    def facts(self) -> HostFacts:
+    def facts(self) -> list[HostFacts]:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-        return HostFacts(socket.gethostname(), self.name, os.cpu_count() or 1, pages * size)
+        name = socket.gethostname()
+        return [HostFacts(name, self.name, os.cpu_count() or 1, pages * size, url=f"namespace://{name}")]
+
+    def add_host(self, url: str) -> HostFacts:
+        raise HypervisorError("the namespace hypervisor has this machine only; use libvirt for several hosts")
+
+    def remove_host(self, url: str) -> None:
+        raise HypervisorError("the namespace hypervisor has this machine only, which cannot be removed")
 
     def console_log(self, instance_id: str) -> str:
         """What the instance's init and the programs it runs printed, the newest 4 MiB at most."""

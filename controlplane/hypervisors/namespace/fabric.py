@@ -86,33 +86,6 @@ class Fabric(Bridges):
         """
         self.call(self._plug, instance_id, nic, namespace_of, name)
 
-    def unplug(self, instance_id: str, mac: str) -> None:
-        self.call(self._delete_port, port_name(instance_id, mac))
-
-    def set_rate(self, instance_id: str, nic: Nic) -> None:
-        """Give the NIC's port the rate that ``nic`` says; nothing to do when it is not plugged in."""
-        self.call(self._set_rates, [(instance_id, nic)])
-
-    def set_rates(self, nics: list[tuple[str, Nic]]) -> None:
-        """The same for all NICs (instance id, NIC) of all instances; what is right already is left alone."""
-        self.call(self._set_rates, nics)
-
-    def ports(self) -> list[str]:
-        """Names of all NICs' ends in the fabric."""
-        return [name for name, _ in self.call(self.links, "gh")]
-
-    def delete_port(self, name: str) -> None:
-        self.call(self._delete_port, name)
-
-    def _delete_port(self, name: str) -> None:
-        self.delete(name)
-        shaping.forget_port(self.netlink, name)
-
-    def _set_rates(self, nics: list[tuple[str, Nic]]) -> None:
-        mtus = {name: segment.mtu for name, segment in self._segments.items()}
-        ports = [(port_name(instance_id, nic.mac), nic, mtus[nic.segment]) for instance_id, nic in nics]
-        shaping.shape_ports(self.netlink, ports)
-
     def _plug(self, instance_id: str, nic: Nic, namespace_of: int, name: str) -> None:
         segment = self._segments.get(nic.segment)
         if segment is None:

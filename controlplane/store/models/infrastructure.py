@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, String
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from controlplane.store.models.base import Entity
@@ -52,7 +54,11 @@ class Host(Entity):
     state: Mapped[str] = mapped_column(String(16), default="Up")
     resource_state: Mapped[str] = mapped_column(String(32), default="Enabled")
     cpus: Mapped[int] = mapped_column(default=0)
+    #: of one of its processors
+    cpu_mhz: Mapped[int] = mapped_column(default=0)
     memory_bytes: Mapped[int] = mapped_column(default=0)
+    #: whether instances take what they are promised; where they share it, capacity is no limit
+    reserves: Mapped[bool] = mapped_column(default=False)
     cluster: Mapped[Cluster] = relationship()
 
 
@@ -64,6 +70,8 @@ class PhysicalNetwork(Entity):
     vlan: Mapped[str | None]
     isolation_methods: Mapped[list[str]] = mapped_column(default=list)
     tags: Mapped[list[str]] = mapped_column(default=list)
+    #: traffic type ("Guest", "Public", "Management") -> interface or bridge of the hosts that carries it
+    labels: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
 
 
 class VlanIpRange(Entity):

@@ -21,7 +21,7 @@ SERVE = (sys.executable, "-m", "tests.netns.controlplane.screens", "serve", "--h
 class Screens(NamespaceHypervisor):
     """The namespace hypervisor with screens from elsewhere."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, _options: registry.HypervisorOptions) -> None:
         super().__init__(data / "namespace", data=data)
         self._file = data / FILE
 

@@ -230,8 +230,17 @@ class FakeHypervisor:
     def exec(self, instance_id: str, argv: Sequence[str]) -> int:
         return 0
 
-    def facts(self) -> HostFacts:
-        return HostFacts("host1", "Fake", 4, 8 << 30)
+    def facts(self) -> list[HostFacts]:
+        return [HostFacts("host1", "Fake", 4, 8 << 30, url="fake://host1")]
+
+    def add_host(self, url: str) -> HostFacts:
+        return HostFacts("host2", "Fake", 4, 8 << 30, url=url)
+
+    def remove_host(self, url: str) -> None:
+        pass
+
+    def console_log(self, instance_id: str) -> str:
+        return ""
 
 
 class Fleet:

@@ -27,7 +27,7 @@ def test_starting_again_changes_nothing(runtime: FakeRuntime, tmp_path: Path) ->
         offering = session.scalars(select(ServiceOffering).where(ServiceOffering.name == "Small Instance")).one()
         session.delete(offering)
     with runtime.database.transaction() as session:
-        ensure_defaults(session, runtime.secrets, FACTS, tmp_path)
+        ensure_defaults(session, runtime.secrets, [FACTS], tmp_path)
     # what the operator deleted stays away
     assert _counts(runtime) == before | {"service_offering": before["service_offering"] - 1}
     assert not (tmp_path / ADMIN_FILE).exists()

@@ -1,0 +1,1 @@
+"""Virtual machines through libvirt (https://libvirt.org/formatdomain.html): see driver.LibvirtHypervisor."""

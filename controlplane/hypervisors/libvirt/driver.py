@@ -1,0 +1,512 @@
+"""The libvirt hypervisor: appliances and guests as virtual machines on one or more hosts (see base.Hypervisor).
+
+What was asked for is in records on disk, what runs is asked of libvirt each time. Domains are transient: one that ends,
+for whatever reason, leaves nothing in libvirt, and a control plane that starts again finds those that run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import socket
+import string
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from subprocess import CompletedProcess
+
+from controlplane.hypervisors.base import (
+    ApplianceSpec,
+    ConsoleTarget,
+    GuestSpec,
+    HostFacts,
+    HypervisorError,
+    Instance,
+    Nic,
+    Power,
+    Segment,
+)
+from controlplane.hypervisors.bridges import (
+    CONTROL,
+    CONTROL_ADDRESS,
+    bridge_name,
+    load_segments,
+    port_name,
+    save_segments,
+)
+from controlplane.hypervisors.libvirt import guestagent
+from controlplane.hypervisors.libvirt.domain import VNC_PASSWORD, Disk, Machine, Port, domain_xml, port_xml
+from controlplane.hypervisors.libvirt.host import Host
+from controlplane.hypervisors.libvirt.storage import STATE_SERIAL, Storage
+from controlplane.hypervisors.portfilter.model import Port as FilterPort
+from controlplane.hypervisors.portfilter.model import port_of
+from controlplane.hypervisors.records import Record, Records, write_atomically
+
+log = logging.getLogger(__name__)
+
+DEFAULT_URI = "qemu:///system"
+#: seconds between an instance's power button and its plug
+GRACE = 30.0
+#: name of a credential in the firmware's configuration (systemd.system-credentials(7)); of a file of the identity
+_CREDENTIAL = "opt/io.systemd.credentials/gatehouse.{}"
+SERIAL_LOG, SERIAL_LOG_SHOWN = "serial.log", 4 << 20
+
+
+class LibvirtHypervisor:
+    """One data directory's virtual machines and their networks.
+
+    ``directory`` (mode 0700) is for records, ``storage`` for what QEMU opens. ``uri`` is the first host; others are
+    added by ``add_host`` and remembered.
+    """
+
+    name = "KVM"
+
+    def __init__(
+        self, directory: Path, storage: Path, *, uri: str = DEFAULT_URI, system_image: Path | None = None
+    ) -> None:
+        self.directory = directory.absolute()
+        self.storage = Storage(storage.absolute(), system_image.absolute() if system_image else None)
+        self._uri = uri
+        self._records = Records(self.directory / "instances")
+        self._segments_file = self.directory / "segments.json"
+        self._hosts_file = self.directory / "hosts.json"
+        self._segments: dict[str, Segment] = {}
+        self._hosts: dict[str, Host] = {}
+        self._opened = False
+        self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        # in each domain: whose it is
+        self._owner = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
+
+    # --- life of the hypervisor -----------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect to the hosts, adopt what runs there, and remove what a crash left half made."""
+        if self._opened:
+            return
+        self._hosts = {}
+        self._records.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.storage.open()
+        self._records.sweep()
+        self._segments = load_segments(self._segments_file)
+        self._segments.setdefault(CONTROL, Segment(CONTROL))
+        try:
+            # without the first host there is nothing to begin with
+            self._open_host(self._uri)
+        except BaseException:
+            self.close()
+            raise
+        for uri in self._known_hosts():
+            if uri and uri not in self._hosts:
+                try:
+                    self._open_host(uri)
+                except HypervisorError as error:
+                    # its machines go on; it is asked again when something is wanted of it
+                    log.error("%s", error)
+        known = set(self._records.ids())
+        for instance_id in self.storage.ids():
+            if instance_id not in known:
+                self.storage.remove(instance_id)
+        self._opened = True
+
+    def close(self) -> None:
+        for host in self._hosts.values():
+            host.close()
+        self._hosts, self._opened = {}, False
+
+    def purge(self) -> None:
+        """Destroy every instance and segment: afterwards nothing of this hypervisor is left on the hosts."""
+        for instance_id in list(self._records.ids()):
+            self.destroy(instance_id)
+        for host in self._hosts.values():
+            if host.ready:
+                host.forget()
+        self._segments_file.unlink(missing_ok=True)
+        self.close()
+
+    def _open_host(self, uri: str) -> Host:
+        host = Host(uri, self.directory / "hosts", self.storage, self._control_address(uri))
+        self._hosts[uri] = host
+        self._bring_up(host)
+        return host
+
+    def _bring_up(self, host: Host) -> None:
+        try:
+            host.open()
+            self._adopt(host)
+            host.bridges.ensure_segment(self._segments[CONTROL])
+        except BaseException:
+            host.close()
+            raise
+        host.ready = True
+        log.info("libvirt at %s runs machines by %s", host.uri, "KVM" if host.accelerator == "kvm" else "emulation")
+
+    def _adopt(self, host: Host) -> None:
+        """Take over what runs on a host: its records say what must be there, and what has none goes."""
+        records = {record.id: record for record in self._all_records() if (record.host or self._uri) == host.uri}
+        running = host.running(self._owner)
+        for instance_id in sorted(running - records.keys()):
+            log.warning("%s at %s has no record: switched off", instance_id, host.uri)
+            host.stop(instance_id, 0)
+        alive = [records[instance_id] for instance_id in sorted(running & records.keys())]
+        for record in alive:
+            log.info("adopting %s %s at %s", record.kind, record.id, host.uri)
+        nics = [(record, nic) for record in alive for nic in record.nics]
+        host.filter.open({port_name(record.id, nic.mac): _filter_port(record, nic) for record, nic in nics})
+        host.bridges.set_rates([(record.id, nic) for record, nic in nics])
+
+    # --- hosts ----------------------------------------------------------------------------------------------
+
+    def add_host(self, url: str) -> HostFacts:
+        """Use the libvirtd at ``url`` as well, from now on. Raises HypervisorError when it does not answer."""
+        known = self._known_hosts()
+        if url not in known and url != self._uri:
+            # a place that a removed host has left is free
+            place = known.index("") if "" in known else len(known)
+            if place >= 250:
+                raise HypervisorError("there are 251 hosts already, and no address of the control network for one more")
+            self._save_hosts([*known[:place], url, *known[place + 1 :]])
+        try:
+            return (self._hosts.get(url) or self._open_host(url)).facts(self.name)
+        except HypervisorError:
+            self._hosts.pop(url, None)
+            self._save_hosts(known)
+            raise
+
+    def remove_host(self, url: str) -> None:
+        """Use a host no longer; nothing may run there. Its bridges go."""
+        for record in self._all_records():
+            if record.host == url:
+                raise HypervisorError(f"{record.id} is on {url}; destroy it or move it first")
+        host = self._hosts.get(url)
+        if host is not None and url != self._uri:
+            if host.ready:
+                host.forget()
+            host.close()
+            del self._hosts[url]
+        self._save_hosts(["" if known == url else known for known in self._known_hosts()])
+
+    def facts(self) -> list[HostFacts]:
+        """One of each host; of one that does not answer, that it is down."""
+        found = []
+        for uri, host in self._hosts.items():
+            try:
+                if self._opened and not host.ready:
+                    # it did not answer before
+                    self._bring_up(host)
+                found.append(host.facts(self.name))
+            except HypervisorError as error:
+                log.error("%s", error)
+                found.append(HostFacts(uri, self.name, 0, 0, url=uri, up=False, reserves=True))
+        return found
+
+    def _control_address(self, uri: str) -> str:
+        """Where a host is on the control network: the first is 169.254.0.1, others have what is theirs for good."""
+        number = 1 if uri == self._uri else 2 + self._known_hosts().index(uri)
+        return str(IPv4Address(CONTROL_ADDRESS) + number - 1)
+
+    def _known_hosts(self) -> list[str]:
+        try:
+            hosts: list[str] = json.loads(self._hosts_file.read_text())
+        except FileNotFoundError:
+            return []
+        return hosts
+
+    def _save_hosts(self, hosts: list[str]) -> None:
+        write_atomically(self._hosts_file, json.dumps(hosts))
+
+    def _host(self, url: str) -> Host:
+        if not self._hosts:
+            self._look()
+        host = self._hosts.get(url or self._uri)
+        if host is None:
+            raise HypervisorError(f"there is no host {url}; add it with addHost")
+        return host
+
+    # --- segments -------------------------------------------------------------------------------------------
+
+    def ensure_segment(self, segment: Segment) -> None:
+        """Note it; each host gets its bridge with the first NIC there."""
+        if self._segments.get(segment.name) != segment:
+            self._segments = {**self._segments, segment.name: segment}
+            save_segments(self._segments_file, self._segments)
+            for host in self._hosts.values():
+                if segment.name in host.bridges.segments():
+                    host.bridges.ensure_segment(segment)
+
+    def remove_segment(self, name: str) -> None:
+        for record in self._all_records():
+            if any(nic.segment == name for nic in record.nics) and self.power(record.id) == "running":
+                raise HypervisorError(f"segment {name} is in use by {record.id}; stop or detach it first")
+        for host in self._hosts.values():
+            host.bridges.remove_segment(name)
+        self._segments = {key: value for key, value in self._segments.items() if key != name}
+        save_segments(self._segments_file, self._segments)
+
+    def segments(self) -> list[str]:
+        """Names of all segments."""
+        return list(self._segments)
+
+    def _port(self, host: Host, instance_id: str, nic: Nic) -> Port:
+        segment = self._segments.get(nic.segment)
+        if segment is None:
+            raise HypervisorError(f"there is no segment {nic.segment}; ensure it before its first NIC")
+        host.bridges.ensure_segment(segment)
+        return Port(
+            mac=nic.mac,
+            name=port_name(instance_id, nic.mac),
+            bridge=bridge_name(nic.segment),
+            mtu=segment.mtu,
+            # appliances reach the control plane only, never each other
+            isolated=nic.segment == CONTROL,
+        )
+
+    # --- starting -------------------------------------------------------------------------------------------
+
+    def start_appliance(self, spec: ApplianceSpec) -> None:
+        record = Record(spec.id, "appliance", spec.hostname, spec.nics, spec.cpus, spec.memory_mb, host=spec.host)
+        with self._turn(spec.id):
+            host = self._host(spec.host)
+            if self._begin(record):
+                return
+            disk, state = self.storage.appliance_disks(spec.id)
+            files = {**spec.identity, "hostname": spec.hostname.encode()}
+            names = self.storage.write_identity(spec.id, files, host.qemu_user)
+            try:
+                self._create(
+                    host,
+                    record,
+                    (Disk(disk), Disk(state, STATE_SERIAL)),
+                    {_CREDENTIAL.format(name): path for name, path in names.items()},
+                )
+            finally:
+                # QEMU has them in memory
+                self.storage.remove_identity(spec.id)
+
+    def start_guest(self, spec: GuestSpec) -> None:
+        record = Record(spec.id, "guest", spec.hostname, spec.nics, spec.cpus, spec.memory_mb, spec.template, spec.host)
+        with self._turn(spec.id):
+            self.storage.template(spec.template)
+            if not self._begin(record):
+                disk = self.storage.guest_disk(spec.id, spec.template)
+                self._create(self._host(spec.host), record, (Disk(disk),), {})
+
+    def _begin(self, record: Record) -> bool:
+        """Note what is to run; whether it runs already."""
+        if self.power(record.id) == "running":
+            return True
+        self._records.save(record)
+        return False
+
+    def _create(self, host: Host, record: Record, disks: tuple[Disk, ...], firmware: dict[str, Path]) -> None:
+        log_file = self.storage.folder(record.id) / SERIAL_LOG
+        machine = Machine(
+            id=record.id,
+            owner=self._owner,
+            accelerator=host.accelerator,
+            cpus=record.cpus,
+            memory_mb=record.memory_mb,
+            disks=disks,
+            ports=tuple(self._port(host, record.id, nic) for nic in record.nics),
+            serial_log=log_file,
+            password=_password(),
+            screen=host.control_address,
+            firmware=firmware,
+        )
+        log_file.unlink(missing_ok=True)
+        try:
+            # the filter first: nothing passes a port that it does not know
+            self._admit(host, record)
+            host.create(domain_xml(machine))
+        except HypervisorError as error:
+            self._withdraw(host, record)
+            raise HypervisorError(f"{record.kind} {record.id}: {error}") from error
+        host.bridges.set_rates([(record.id, nic) for nic in record.nics])
+
+    # --- stopping -------------------------------------------------------------------------------------------
+
+    def stop(self, instance_id: str, *, force: bool = False) -> None:
+        with self._turn(instance_id):
+            record = self._records.load(instance_id)
+            if record is not None:
+                host = self._host(record.host)
+                host.stop(instance_id, 0 if force else GRACE)
+                self._withdraw(host, record)
+
+    def destroy(self, instance_id: str) -> None:
+        with self._turn(instance_id):
+            self.stop(instance_id, force=True)
+            self.storage.remove(instance_id)
+            self._records.remove(instance_id)
+
+    # --- NICs -----------------------------------------------------------------------------------------------
+
+    def attach_nic(self, instance_id: str, nic: Nic) -> None:
+        with self._turn(instance_id):
+            record = self._require(instance_id)
+            host = self._host(record.host)
+            if nic not in record.nics:
+                if any(old.mac == nic.mac for old in record.nics):
+                    host.detach(instance_id, nic.mac)
+                self._records.save(record.attached(nic))
+            if self.power(instance_id) == "running" and nic.mac.lower() not in host.macs(instance_id):
+                port = self._port(host, instance_id, nic)
+                host.filter.set(port.name, _filter_port(record, nic))
+                host.attach(instance_id, port_xml(port))
+                host.bridges.set_rate(instance_id, nic)
+
+    def set_rate(self, instance_id: str, mac: str, rate_mbit: int) -> None:
+        with self._turn(instance_id):
+            record = self._require(instance_id)
+            for nic in record.nics:
+                if nic.mac == mac and nic.rate_mbit != rate_mbit:
+                    changed = replace(nic, rate_mbit=rate_mbit)
+                    self._records.save(record.changed(changed))
+                    self._host(record.host).bridges.set_rate(instance_id, changed)
+
+    def detach_nic(self, instance_id: str, mac: str) -> None:
+        with self._turn(instance_id):
+            record = self._require(instance_id)
+            host = self._host(record.host)
+            host.detach(instance_id, mac)
+            host.bridges.unplug(instance_id, mac)
+            host.filter.remove(port_name(instance_id, mac))
+            self._records.save(record.detached(mac))
+
+    def set_addresses(self, instance_id: str, mac: str, addresses: Sequence[str]) -> None:
+        with self._turn(instance_id):
+            record = self._require(instance_id)
+            for nic in record.nics:
+                if nic.mac == mac and nic.addresses != tuple(addresses):
+                    changed = replace(nic, addresses=tuple(addresses))
+                    self._records.save(record.changed(changed))
+                    if self.power(instance_id) == "running":
+                        self._host(record.host).filter.set(port_name(instance_id, mac), _filter_port(record, changed))
+
+    def _admit(self, host: Host, record: Record) -> None:
+        for nic in record.nics:
+            host.filter.set(port_name(record.id, nic.mac), _filter_port(record, nic))
+
+    def _withdraw(self, host: Host, record: Record) -> None:
+        """Remove what a run of the instance had on the host's network; its taps went with the domain."""
+        for nic in record.nics:
+            host.bridges.unplug(record.id, nic.mac)
+            host.filter.remove(port_name(record.id, nic.mac))
+
+    # --- looking --------------------------------------------------------------------------------------------
+
+    def instances(self) -> list[Instance]:
+        running: dict[str, set[str] | None] = {}
+        found = []
+        for record in self._all_records():
+            uri = record.host or self._uri
+            if uri not in running:
+                running[uri] = self._running_at(uri)
+            there = running[uri]
+            power: Power = "unknown"
+            if there is not None:
+                power = "running" if record.id in there else "stopped"
+            found.append(Instance(record.id, record.kind, power))
+        return found
+
+    def _running_at(self, uri: str) -> set[str] | None:
+        try:
+            return self._host(uri).running(self._owner)
+        except HypervisorError as error:
+            log.error("%s", error)
+            return None
+
+    def power(self, instance_id: str) -> Power:
+        record = self._records.load(instance_id)
+        if record is None:
+            return "absent"
+        return "running" if self._host(record.host).find(instance_id) is not None else "stopped"
+
+    def console(self, instance_id: str) -> ConsoleTarget:
+        address, port, password = self._host(self._require(instance_id).host).graphics(instance_id)
+        return ConsoleTarget(address, port, "vnc", password)
+
+    def console_log(self, instance_id: str) -> str:
+        """What came out of its serial port since it was started, the newest 4 MiB at most."""
+        try:
+            with (self.storage.folder(instance_id) / SERIAL_LOG).open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - SERIAL_LOG_SHOWN))
+                return file.read(SERIAL_LOG_SHOWN).decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    # --- reaching in ----------------------------------------------------------------------------------------
+
+    def connect(self, address: str, port: int, timeout: float) -> socket.socket:
+        # any host's bridge is in the control network
+        sock = self._host(self._uri).bridges.socket()
+        try:
+            sock.settimeout(timeout)
+            sock.connect((address, port))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def execute(
+        self, instance_id: str, argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30
+    ) -> CompletedProcess[str]:
+        """Run a command in a guest that has the QEMU guest agent; output is captured."""
+        domain = self._host(self._require(instance_id).host).find(instance_id)
+        if domain is None:
+            raise HypervisorError(f"{instance_id} is stopped; start it first")
+        return guestagent.execute(domain, argv, stdin=stdin, timeout=timeout)
+
+    def exec(self, instance_id: str, argv: Sequence[str]) -> int:
+        """As ``execute``, with the output on this process's own when the command has ended."""
+        done = self.execute(instance_id, argv, timeout=3600)
+        sys.stdout.write(done.stdout)
+        sys.stderr.write(done.stderr)
+        return done.returncode
+
+    # --- helpers --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _turn(self, instance_id: str) -> Iterator[None]:
+        """Calls about one instance take turns."""
+        if not self._opened:
+            raise HypervisorError("the hypervisor is not open")
+        with self._locks[instance_id]:
+            yield
+
+    def _look(self) -> None:
+        """Know the hosts without changing anything there, beside a control plane that owns the directory."""
+        for uri in (self._uri, *self._known_hosts()):
+            if uri and uri not in self._hosts:
+                self._hosts[uri] = Host(uri, self.directory / "hosts", self.storage, self._control_address(uri))
+
+    def _require(self, instance_id: str) -> Record:
+        record = self._records.load(instance_id)
+        if record is None:
+            raise HypervisorError(f"there is no instance {instance_id}")
+        return record
+
+    def _all_records(self) -> Iterator[Record]:
+        for instance_id in list(self._records.ids()):
+            try:
+                record = self._records.load(instance_id)
+            except HypervisorError as error:
+                log.error("%s", error)
+                continue
+            if record is not None:
+                yield record
+
+
+def _filter_port(record: Record, nic: Nic) -> FilterPort:
+    return port_of(nic, appliance=record.kind == "appliance")
+
+
+def _password() -> str:
+    letters = string.ascii_letters + string.digits
+    return "".join(secrets.choice(letters) for _ in range(VNC_PASSWORD))

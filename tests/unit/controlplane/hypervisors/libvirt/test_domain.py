@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from controlplane.hypervisors.libvirt.domain import Disk, Machine, Port, domain_uuid, domain_xml, port_xml
+
+GOLDEN = Path(__file__).parent / "golden"
+PORT = Port("02:00:00:00:00:01", "gh0123456789ab", "brfedcba987654", 1450)
+ROUTER = Machine(
+    id="6f0b0e0e-6d0a-4c57-9d4e-1c2f8a1b7e11",
+    owner="0123456789abcdef",
+    accelerator="qemu",
+    cpus=1,
+    memory_mb=256,
+    disks=(Disk(Path("/s/i/disk.qcow2")), Disk(Path("/s/i/state.qcow2"), "gatehouse-state")),
+    ports=(PORT, Port("0e:01:a9:fe:01:01", "ghaaaaaaaaaaaa", "brbbbbbbbbbbbb", isolated=True)),
+    serial_log=Path("/s/i/serial.log"),
+    password="s3cr3t00",
+    screen="169.254.0.1",
+    firmware={"opt/io.systemd.credentials/gatehouse.key.pem": Path("/s/i/identity/key.pem")},
+)
+
+
+def test_a_router() -> None:
+    assert domain_xml(ROUTER) == (GOLDEN / "router.xml").read_text()
+
+
+def test_a_guest_with_kvm_has_the_hosts_processor_and_no_firmware_entries() -> None:
+    guest = Machine(
+        id="g-1",
+        owner="o",
+        accelerator="kvm",
+        cpus=2,
+        memory_mb=512,
+        disks=(Disk(Path("/d")),),
+        ports=(),
+        serial_log=Path("/l"),
+        password="p",
+    )
+    domain = ElementTree.fromstring(domain_xml(guest))
+    assert domain.get("type") == "kvm"
+    cpu = domain.find("cpu")
+    assert cpu is not None and cpu.attrib == {"mode": "host-passthrough"} and len(cpu) == 0
+    assert domain.find("sysinfo") is None
+    assert (domain.findtext("vcpu"), domain.findtext("memory")) == ("2", "512")
+
+
+def test_a_port_by_itself_is_as_in_the_domain() -> None:
+    interface = ElementTree.fromstring(domain_xml(ROUTER)).find("devices/interface")
+    assert interface is not None
+    alone = ElementTree.fromstring(port_xml(PORT))
+    assert [(item.tag, item.attrib) for item in alone] == [(item.tag, item.attrib) for item in interface]
+
+
+def test_the_password_is_not_shown_by_accident() -> None:
+    assert "s3cr3t00" not in repr(ROUTER)
+
+
+@pytest.mark.parametrize("text", ["&<>\"'", "a b"])
+def test_what_is_written_into_it_cannot_break_out(text: str) -> None:
+    machine = Machine(
+        id="g-1",
+        owner=text,
+        accelerator="qemu",
+        cpus=1,
+        memory_mb=1,
+        disks=(Disk(Path(f"/{text}")),),
+        ports=(),
+        serial_log=Path("/l"),
+        password=text,
+    )
+    domain = ElementTree.fromstring(domain_xml(machine))
+    source, graphics = domain.find("devices/disk/source"), domain.find("devices/graphics")
+    assert source is not None and source.get("file") == f"/{text}"
+    assert graphics is not None and graphics.get("passwd") == text
+
+
+def test_uuids_are_the_instances_own_where_they_are_uuids() -> None:
+    own = str(uuid.uuid4())
+    assert domain_uuid(own) == own
+    assert domain_uuid("r-5") == domain_uuid("r-5") != domain_uuid("r-6")

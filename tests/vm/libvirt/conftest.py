@@ -1,0 +1,66 @@
+"""Fixtures for tests with virtual machines through a libvirt daemon of the tests' own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.netns.lab import Lab
+from tests.netns.router.conftest import shared_world, world
+from tests.vm.conftest import PATIENCE
+from tests.vm.libvirt.mixed import MixedHypervisor
+from tests.vm.libvirt.site import Site
+from tools.guestimage import build
+
+__all__ = ["shared_world", "world"]
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="session")
+def guest_image() -> Path:
+    """The builtin guest's image; built when what it is made of has changed."""
+    image = REPOSITORY / "build/guest/builtin.qcow2"
+    sources = [*Path(build.__file__).parent.rglob("*"), *build.GUEST_FILES.rglob("*")]
+    if not image.exists() or image.stat().st_mtime < max(path.stat().st_mtime for path in sources if path.is_file()):
+        build.build(image)
+    return image
+
+
+@pytest.fixture(scope="session")
+def acceleration() -> Iterator[Path]:
+    """A file for whether KVM works, so that it is tried once a session."""
+    with tempfile.TemporaryDirectory(prefix="gatehouse-kvm-") as directory:
+        yield Path(directory) / "acceleration.json"
+
+
+@pytest.fixture(scope="module")
+def site(guest_image: Path, acceleration: Path) -> Iterator[Site]:
+    """A libvirt daemon and a driver for it, with guests that are namespaces on the same bridges."""
+    directory = Path(tempfile.mkdtemp(prefix="gatehouse-libvirt-"))
+    made = Site(directory, guest_image, acceleration)
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
+        made.cheap.purge()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def lab(image: Path, guest_image: Path, acceleration: Path) -> Iterator[Lab]:
+    """A lab whose routers are virtual machines through libvirt; one for all tests."""
+    directory = Path(tempfile.mkdtemp(prefix="gatehouse-libvirt-lab-"))
+    make = partial(MixedHypervisor, image=image, guest_image=guest_image, acceleration=acceleration)
+    built = Lab(directory, make, PATIENCE)
+    try:
+        yield built
+    finally:
+        built.close()
+        shutil.rmtree(directory)

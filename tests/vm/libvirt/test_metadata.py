@@ -1,0 +1,3 @@
+"""The checks of the namespace suite against a router that is a virtual machine."""
+
+from tests.netns.router.test_metadata import *  # noqa: F403
