@@ -73,7 +73,7 @@ def test_an_older_installation_gains_what_is_new(runtime: FakeRuntime, tmp_path:
         session.delete(shared)
     for _ in range(2):
         with runtime.database.transaction() as session:
-            ensure_defaults(session, runtime.secrets, FACTS, tmp_path)
+            ensure_defaults(session, runtime.secrets, [FACTS], tmp_path)
     with runtime.database.reading() as session:
         rows = {row.name: row for row in session.scalars(select(NetworkOffering))}
         old, shared = rows[DEFAULT_NETWORK_OFFERING], rows[SHARED]
