@@ -177,3 +177,15 @@ def test_on_a_phone(world: World, chromium: Browser, screen: Screen) -> None:
         opened.keyboard.press("Enter")
         wait_for(lambda: world.servers.ok(["test", "-s", "/run/phone"]), 10, "the typed line")
     assert world.servers.read("/run/phone") == "phon"
+
+
+def test_a_restart_of_the_whole_proxy(world: World, chromium: Browser, screen: Screen) -> None:
+    session, token = world.session(screen.target())
+    with page(chromium) as opened:
+        opened.goto(world.url(token))
+        wait_state(opened, "connected")
+        world.proxy.stop(force=True)
+        wait_state(opened, "waiting")
+        world.proxy.start()
+        wait_for(lambda: len(world.records(session, "connected")) == 2, 60, "the page to come back by itself")
+        wait_state(opened, "connected")

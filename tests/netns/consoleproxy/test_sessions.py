@@ -214,3 +214,19 @@ def test_nothing_secret_is_logged(world: World, screen: Screen) -> None:
     assert "session-" in logs
     assert token not in logs
     assert cookie.partition("=")[2] not in logs
+
+
+@pytest.mark.parametrize(("sharing", "stays"), [("shared", True), ("exclusive", False)])
+def test_sharing_is_the_clouds_to_say(world: World, screen: Screen, sharing: str, stays: bool) -> None:
+    wait_for(lambda: world.report()["sessions"] == 0, 10, "nobody connected")
+    _, token = world.session(screen.target())
+    then = ["sleep 2", "send 03000000000003200258", "read 4"] if stays else ["code"]
+    first = opened(world, by(token), "screen", *then)
+    _, other = world.session(screen.target(), policy={"sharing": sharing})
+    # the browser asks for the other way, and is not asked
+    assert socket(world, by(other), f"screen {int(not stays)}")["screen"]
+    found = results(first.communicate(timeout=30)[0])
+    if stays:
+        assert found["read"][:2] == "00"
+    else:
+        assert found["code"] == 4004
