@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.errors import ParameterError
-from controlplane.network import allocation, services, tags
+from controlplane.network import allocation, guestranges, services, tags
 from controlplane.store.models import FirewallRule, LoadBalancer, Network, PortForwardingRule, PublicIp
 
 
@@ -43,6 +43,8 @@ def associate(session: Session, network: Network, wanted: IPv4Address | None) ->
     session.refresh(network, with_for_update=True)
     if network.removed is not None or network.state == "Destroy":
         raise ParameterError(f"network {network.name} is being deleted")
+    if guestranges.is_shared(network):
+        raise ParameterError(f"network {network.name} is shared: its guests are addressed directly")
     first = services.offers(network, "SourceNat") and source_nat_address(session, network.id) is None
     return allocation.take_public_address(
         session, zone=network.zone, account=network.account, network=network, wanted=wanted, is_source_nat=first

@@ -13,7 +13,7 @@ from controlplane.api.command import ADMINS, USER, Async, ListParams, Params, Re
 from controlplane.errors import InUseError, ParameterError, PermissionDeniedError
 from controlplane.network import addressing
 from controlplane.store.defaults import ROOT_DOMAIN_ID
-from controlplane.store.models import Account, Domain, now
+from controlplane.store.models import Account, Domain, Network, now
 
 MAX_DEPTH = 16
 
@@ -199,6 +199,10 @@ def delete_domain(call: Call, params: DeleteDomain) -> Async:
     name = call.session.scalar(account.limit(1))
     if name is not None:
         raise InUseError(f"Domain {domain.path} has accounts ({name}); delete them first")
+    network = select(Network.name).where(Network.domain_id.in_(ids), Network.removed.is_(None))
+    name = call.session.scalar(network.limit(1))
+    if name is not None:
+        raise InUseError(f"Domain {domain.path} has shared networks ({name}); delete them first")
     for row in rows:
         row.removed = now()
     return Async("Domain", domain.id, f"deleting domain {domain.path}")

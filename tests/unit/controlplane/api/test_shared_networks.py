@@ -158,6 +158,21 @@ def test_ranges(tenant: Tenant) -> None:
     assert tenant.vm(networkids=network["id"], name="more")["nic"][0]["ipaddress"] == "198.18.1.20"
 
 
+def test_it_has_no_public_addresses(tenant: Tenant) -> None:
+    network = shared(tenant)
+    assert tenant.call.error("associateIpAddress", networkid=network["id"])["errorcode"] == 431
+    given = {"networkid": network["id"], "protocol": "tcp"}
+    assert tenant.call.error("createEgressFirewallRule", **given)["errorcode"] == 432
+
+
+def test_a_domain_stays_while_it_has_one(tenant: Tenant) -> None:
+    team = domain(tenant, "team")
+    network = shared(tenant, acltype="domain", domainid=team)
+    assert tenant.call.error("deleteDomain", id=team)["errorcode"] == 536
+    tenant.run("deleteNetwork", id=network["id"])
+    tenant.run("deleteDomain", id=team)
+
+
 def test_the_last_range_stays(tenant: Tenant) -> None:
     network = shared(tenant)
     [first] = tenant.call("listVlanIpRanges", networkid=network["id"])["vlaniprange"]
