@@ -54,9 +54,10 @@ def ensure(
 def served(session: Session, secrets: Secrets, appliance_id: str, host: str) -> ServedCertificate:
     """What the system VM known as ``host`` shows. Raises NoResultFound when ``ensure`` was never called for it."""
     site = custom(session)
-    if site is not None and site.private_key is not None and covers(site.domain_suffix, host):
+    if site is not None and site.private_key is not None:
         leaf, *above = x509.load_pem_x509_certificates(site.certificate.encode())
-        return ServedCertificate(_pem(leaf), "".join(map(_pem, above)), secrets.open(site.private_key))
+        if covers(leaf, host):
+            return ServedCertificate(_pem(leaf), "".join(map(_pem, above)), secrets.open(site.private_key))
     own = session.get_one(ApplianceCertificate, appliance_id)
     return ServedCertificate(own.certificate, "", secrets.open(own.private_key))
 
@@ -66,9 +67,9 @@ def custom(session: Session) -> CustomCertificate | None:
     return session.scalars(select(CustomCertificate).where(CustomCertificate.name == SITE)).one_or_none()
 
 
-def covers(suffix: str, host: str) -> bool:
-    """Whether a certificate for ``suffix`` is good for ``host``: the name itself, or one label below it."""
-    return host == suffix or host.partition(".")[2] == suffix
+def covers(leaf: x509.Certificate, host: str) -> bool:
+    """Whether a certificate is good for ``host``: it has that name, or a wildcard for its first label."""
+    return bool(_dns_names(leaf) & {host, f"*.{host.partition('.')[2]}"})
 
 
 def upload_link(session: Session, name: str, position: int, certificate: str, suffix: str) -> None:

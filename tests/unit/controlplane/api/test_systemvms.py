@@ -155,6 +155,14 @@ def test_a_certificate_with_its_chain_in_several_calls(tenant: Tenant, acting: A
 
 
 @pytest.mark.parametrize(
+    ("host", "good"),
+    [(f"a.{SUFFIX}", True), (SUFFIX, False), (f"a.b.{SUFFIX}", False), ("203.0.113.10", False), ("example.com", False)],
+)
+def test_a_certificate_is_for_names_one_label_below(host: str, good: bool) -> None:
+    assert certificates.covers(x509.load_pem_x509_certificate(SITE_PEM.encode()), host) is good
+
+
+@pytest.mark.parametrize(
     ("change", "text"),
     [
         ({"privatekey": pem(ROOT)}, "it does not belong to the certificate"),
