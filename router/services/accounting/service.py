@@ -50,12 +50,15 @@ class AccountingService(BaseService):
 
     def check(self, rendered: Rendered, staged: Mapping[Path, Path], host: Host) -> None:
         # before addresses that are on their way out take their counters with them
-        self._take(host)
+        sets, last = rendered.ruleset.sets, (self._totals or Totals()).last
+        if any(name not in sets or not counts.keys() <= sets[name].elements.keys() for name, counts in last.items()):
+            self._take(host)
 
     def apply(self, change: Change, host: Host) -> None:
-        # what came until now was for those who had the addresses before
         self._know(change.before)
-        self._take(host)
+        if change.force or _handed_on(change.before, change.after):
+            # what came until now was for those who had the addresses before
+            self._take(host)
         self._know(change.after)
 
     def drift(self, state: RouterState, host: Host) -> str | None:
@@ -119,6 +122,14 @@ def owners(state: RouterState) -> Owners:
         "guest": {str(host.address): host.id for host in hosts},
         "vpn": {str(one.address): one.id for one in accounting.vpn} if accounting else {},
     }
+
+
+def _handed_on(before: RouterState | None, after: RouterState | None) -> bool:
+    """Whether an address is somebody else's now."""
+    if before is None or after is None:
+        return False
+    then, now = owners(before), owners(after)
+    return any(now[kind].get(address, id) != id for kind, known in then.items() for address, id in known.items())
 
 
 def _file(settings: Settings) -> Path:

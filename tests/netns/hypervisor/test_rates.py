@@ -14,8 +14,8 @@ from controlplane.hypervisors.base import GuestSpec, Nic, Segment
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
 from tests.wait import wait_for
 
-SLOW = GuestSpec("g-1", "g-1", (Nic("02:00:00:00:00:01", "guest-1", rate_mbit=20),), "bare")
-FREE = GuestSpec("g-2", "g-2", (Nic("02:00:00:00:00:02", "guest-1"),), "bare")
+SLOW = GuestSpec("g-1", "g-1", (Nic("02:00:00:00:00:01", "guest-1", rate_mbit=20, addresses=("10.1.1.1",)),), "bare")
+FREE = GuestSpec("g-2", "g-2", (Nic("02:00:00:00:00:02", "guest-1", addresses=("10.1.1.2",)),), "bare")
 MAC = SLOW.nics[0].mac
 
 

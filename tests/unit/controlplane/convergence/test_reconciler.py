@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from appliance.schema import traffic as metered
 from appliance.schema.status import Problem, Repair
 from controlplane import jobs
 from controlplane.api.command import Response, Success
@@ -17,7 +20,7 @@ from controlplane.core import Stopping
 from controlplane.network import firewall
 from controlplane.network.addresses import source_nat_address
 from controlplane.network.ports import Ports, Traffic
-from controlplane.store.models import Appliance, AsyncJob, FirewallRule, PublicIp, VlanIpRange, Vm
+from controlplane.store.models import Appliance, AsyncJob, FirewallRule, PublicIp, TrafficSample, VlanIpRange, Vm
 from tests.unit.controlplane.fleet import PACE, Fleet
 from tests.wait import wait_for
 
@@ -381,3 +384,33 @@ def test_the_next_process_goes_on(fleet: Fleet) -> None:
     fleet.reconciler = Reconciler(fleet.core, PACE)
     fleet.reconciler.start()
     assert ended(fleet, job).status == jobs.SUCCEEDED
+
+
+def test_traffic_is_collected_at_its_interval(fleet: Fleet) -> None:
+    router_id, agent = fleet.router()
+    with fleet.database.transaction() as session:
+        network = fleet.network_of(session, router_id)
+        address = session.scalars(select(PublicIp).where(PublicIp.network_id == network.id)).one().id
+        fleet.core.configuration.set(session, "router.stats.interval", "1")
+
+    def counted(received: int) -> metered.Traffic:
+        counter = metered.Counter(id=address, kind="public", address="198.51.100.10", received=received, sent=1)
+        return metered.Traffic(epoch="a", taken=time.time(), counters=(counter,))
+
+    def known() -> int:
+        with fleet.database.reading() as session:
+            return sum(session.scalars(select(TrafficSample.received)))
+
+    agent.counted = counted(100)
+    fleet.reconciler.start()
+    wait_for(lambda: known() == 100, 5, "the first reading")
+    agent.counted = counted(250)
+    wait_for(lambda: known() == 250, 5, "the second")
+    calls = agent.calls
+    with fleet.database.transaction() as session:
+        fleet.core.configuration.set(session, "router.stats.interval", "0")
+    wait_for(lambda: agent.calls > calls + 10, 5, "some more looks")
+    agent.counted = counted(999)
+    calls = agent.calls
+    wait_for(lambda: agent.calls > calls + 10, 5, "some more looks")
+    assert known() == 250
