@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 from controlplane.configuration import Configuration
@@ -22,6 +23,8 @@ class Core:
     hypervisor: Hypervisor
     #: the installation's UUID
     cloud: str
+    #: set when rows that guests' ports depend on have changed
+    policy_changed: threading.Event = field(default_factory=threading.Event, repr=False)
 
 
 class Stopping(BaseException):

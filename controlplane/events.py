@@ -27,6 +27,7 @@ SYSTEM_EVENTS = {
     "VPN.S2S.CONNECTED": "a site-to-site VPN connection came up",
     "VPN.S2S.DISCONNECTED": "a site-to-site VPN connection went down",
     "ALERT.USAGE.SANITY": "usage records that cannot be right",
+    "SG.REPAIR": "somebody changed the filter of guests' ports behind the control plane's back, and it was repaired",
     "NETWORK.GC": "a network without guests was shut down",
 }
 

@@ -21,6 +21,7 @@ from controlplane.hypervisors.registry import HypervisorOptions, make_hypervisor
 from controlplane.installation import LOCK
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets, load_secrets
+from controlplane.securitygroups.keeper import PolicyKeeper
 from controlplane.store.database import Database
 from controlplane.store.defaults import ensure_defaults
 from controlplane.usage import recorder
@@ -50,6 +51,7 @@ class Runtime:
         self._workflows: Workflows | None = None
         self._housekeeping: Housekeeping | None = None
         self._keeper: Keeper | None = None
+        self._policy_keeper: PolicyKeeper | None = None
 
     def open(self) -> None:
         """Take the data directory, bring its tables up to date and go on where the last process stopped.
@@ -82,6 +84,8 @@ class Runtime:
         self._workflows = Workflows(self._core, self._reconciler, self.data)
         self._housekeeping = Housekeeping(self._core, self._reconciler, self._workflows.locks)
         self._keeper = Keeper(self._core, self._reconciler, self._workflows.locks)
+        self._policy_keeper = PolicyKeeper(self._core)
+        self._policy_keeper.start()
         self._reconciler.start()
         self._workflows.open()
         self._housekeeping.start()
@@ -97,13 +101,15 @@ class Runtime:
             self._reconciler.stop()
         if self._workflows is not None:
             self._workflows.close()
+        if self._policy_keeper is not None:
+            self._policy_keeper.stop()
         if self._core is not None:
             self._core.hypervisor.close()
             self._core.database.close()
         if self._owner is not None:
             self._owner.close()
         self._owner = self._core = self._reconciler = self._workflows = self._housekeeping = None
-        self._keeper = None
+        self._keeper = self._policy_keeper = None
 
     @property
     def core(self) -> Core:

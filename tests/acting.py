@@ -152,7 +152,12 @@ def _destroy_system_vm(session: Session, appliance_id: str) -> None:
     _remove_router(session, session.get_one(Appliance, appliance_id))
 
 
+def _apply_security_groups(session: Session, generation: int) -> None:
+    """Hosts follow at once."""
+
+
 WORKFLOWS: dict[str, Callable[..., None]] = {
+    "apply_security_groups": _apply_security_groups,
     "deploy_vm": _start,
     "start_vm": _start,
     "stop_vm": _stop,

@@ -20,7 +20,7 @@ _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
 _NESTED = 0x8000
 _TYPE_MASK = 0x3FFF
 
-_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_ID, _CTA_FILTER = 1, 2, 12, 25
+_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_ID, _CTA_ZONE, _CTA_FILTER = 1, 2, 12, 18, 25
 _CTA_TUPLE_IP, _CTA_TUPLE_PROTO = 1, 2
 _CTA_IP_V4_SRC, _CTA_IP_V4_DST = 1, 2
 _CTA_PROTO_NUM, _CTA_PROTO_SRC_PORT, _CTA_PROTO_DST_PORT, _CTA_PROTO_ICMP_TYPE, _CTA_PROTO_ICMP_CODE = 1, 2, 3, 5, 6
@@ -50,6 +50,8 @@ class Entry:
     reply: Tuple
     #: attributes that name exactly this entry to the kernel
     key: bytes
+    #: conntrack zone, 0 unless rules set one
+    zone: int = 0
 
 
 class Conntrack:
@@ -139,15 +141,17 @@ def _attributes(data: memoryview) -> Iterator[tuple[int, memoryview, memoryview]
 
 def _parse(message: memoryview) -> Entry | None:
     found: dict[int, memoryview] = {}
-    key = b""
+    key, zone = b"", 0
     for kind, value, whole in _attributes(message):
         if kind in (_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY):
             found[kind] = value
-        if kind in (_CTA_TUPLE_ORIG, _CTA_ID):
+        if kind in (_CTA_TUPLE_ORIG, _CTA_ID, _CTA_ZONE):
             key += bytes(whole)
+        if kind == _CTA_ZONE:
+            zone = int.from_bytes(value[:2], "big")
     if len(found) != 2:
         return None
-    return Entry(_tuple(found[_CTA_TUPLE_ORIG]), _tuple(found[_CTA_TUPLE_REPLY]), key)
+    return Entry(_tuple(found[_CTA_TUPLE_ORIG]), _tuple(found[_CTA_TUPLE_REPLY]), key, zone)
 
 
 def _tuple(data: memoryview) -> Tuple:

@@ -22,7 +22,18 @@ from controlplane.errors import LimitError, ParameterError, PermissionDeniedErro
 from controlplane.hypervisors.base import Hypervisor
 from controlplane.secrets import Secrets
 from controlplane.store.database import Database
-from controlplane.store.models import Account, Domain, Entity, Network, Nic, Template, User, VlanIpRange, Vm
+from controlplane.store.models import (
+    Account,
+    Domain,
+    Entity,
+    Network,
+    Nic,
+    SecurityGroupRule,
+    Template,
+    User,
+    VlanIpRange,
+    Vm,
+)
 
 log = logging.getLogger("gatehouse.api")
 
@@ -174,6 +185,8 @@ class Call:
         account_id: str | None = getattr(row, "account_id", None)
         if account_id is not None:
             return self.session.get_one(Account, account_id)
+        if isinstance(row, SecurityGroupRule):
+            return row.group.account
         if isinstance(row, Nic):
             return self.session.get_one(Vm, row.vm_id).account
         network_id: str | None = getattr(row, "network_id", None)

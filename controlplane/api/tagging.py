@@ -19,6 +19,8 @@ from controlplane.store.models import (
     Network,
     PortForwardingRule,
     PublicIp,
+    SecurityGroup,
+    SecurityGroupRule,
     Tag,
     Template,
     Vm,
@@ -33,6 +35,8 @@ TAGGABLE: dict[str, type[Entity]] = {
     "FirewallRule": FirewallRule,
     "LoadBalancer": LoadBalancer,
     "Template": Template,
+    "SecurityGroup": SecurityGroup,
+    "SecurityGroupRule": SecurityGroupRule,
 }
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.errors import InUseError, ParameterError
 from controlplane.network import access, addressing, allocation, tags
+from controlplane.securitygroups import groups
 from controlplane.store.models import (
     Account,
     FirewallRule,
@@ -19,6 +20,7 @@ from controlplane.store.models import (
     Nic,
     PortForwardingRule,
     PublicIp,
+    SecurityGroup,
     ServiceOffering,
     Template,
     Vm,
@@ -56,6 +58,8 @@ class VmRequest:
     start: bool = True
     display: bool = True
     details: dict[str, Any] = field(default_factory=dict)
+    #: None for the account's default one, where a network has security groups
+    security_groups: list[SecurityGroup] | None = None
 
 
 def create(session: Session, request: VmRequest) -> Vm:
@@ -107,6 +111,7 @@ def create(session: Session, request: VmRequest) -> Vm:
             mac=wanted.mac,
         )
     session.refresh(vm, ["nics"])
+    groups.assign(session, vm, request.security_groups)
     return vm
 
 
@@ -178,6 +183,7 @@ def expunge(session: Session, vm: Vm) -> list[str]:
     networks = [nic.network_id for nic in nics]
     for nic in nics:
         remove_nic(session, nic)
+    groups.leave(session, vm)
     tags.forget(session, "UserVm", select(Vm.id).where(Vm.id == vm.id))
     vm.state, vm.removed = "Expunging", vm.removed or now()
     vm.password_id = vm.password = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from appliance.errors import GatehouseError
+from controlplane.hypervisors.policy import Policy
 
 #: ``unknown``: its host does not answer, and it may run
 Power = Literal["running", "stopped", "absent", "unknown"]
@@ -43,6 +44,7 @@ class Nic:
     """One NIC of an instance, in the order the instance sees them (eth0, eth1, ...).
 
     A guest's lets out its own MAC and IPv4 ``addresses`` alone, unless it is ``trusted``: a test's host of the outside.
+    A ``secured`` one passes only what the security groups of the policy allow, see ``apply_policy``.
     """
 
     mac: str
@@ -51,6 +53,7 @@ class Nic:
     rate_mbit: int = 0
     addresses: tuple[str, ...] = ()
     trusted: bool = False
+    secured: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,13 @@ class Hypervisor(Protocol):
 
     def set_addresses(self, instance_id: str, mac: str, addresses: Sequence[str]) -> None:
         """Change what addresses a guest's NIC lets out, at once when it runs."""
+
+    def apply_policy(self, policy: Policy) -> None:
+        """Have every host enforce security groups on secured NICs, as a whole. Established connections that it does not
+        allow any more end. The hypervisor remembers it."""
+
+    def repair_filter(self) -> list[str]:
+        """Set right what somebody else changed in a host's filter; what was wrong, for people. Cheap, call it often."""
 
     def instances(self) -> list[Instance]: ...
 

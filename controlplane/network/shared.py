@@ -50,6 +50,11 @@ def create(
     Raises ParameterError for what does not fit, RuleConflictError when VLAN or addresses are in use.
     """
     need_usable(offering, guestranges.SHARED)
+    if "SecurityGroup" in offering.services and not zone.security_groups:
+        raise ParameterError(
+            f"networkofferingid: zone {zone.name} was created without security groups, which {offering.name} has; "
+            "choose an offering without, or another zone"
+        )
     basic = zone.network_type == "Basic"
     physical = physical_network_of(session, zone, physical_network)
     if basic and session.scalar(select(Network.id).where(Network.zone_id == zone.id, Network.removed.is_(None))):

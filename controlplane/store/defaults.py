@@ -14,6 +14,7 @@ from controlplane.api.passwords import hash_password, new_api_key, new_password
 from controlplane.compute.hosts import note_hosts
 from controlplane.hypervisors.base import HostFacts
 from controlplane.secrets import Secrets
+from controlplane.securitygroups import groups
 from controlplane.store.defaultofferings import ensure_network_offerings
 from controlplane.store.models import (
     Account,
@@ -91,6 +92,7 @@ def ensure_defaults(session: Session, secrets: Secrets, hosts: Sequence[HostFact
         _offerings(session)
         _templates(session, facts)
         session.flush()
+    groups.ensure_defaults(session)
     router = session.scalars(
         select(ServiceOffering).where(
             ServiceOffering.system_vm_type == "domainrouter",
@@ -140,7 +142,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _zone(session: Session, facts: HostFacts) -> Zone:
-    zone = Zone(name="zone1", dns1=_PUBLIC_GATEWAY, internal_dns1=_PUBLIC_GATEWAY)
+    zone = Zone(name="zone1", dns1=_PUBLIC_GATEWAY, internal_dns1=_PUBLIC_GATEWAY, security_groups=True)
     session.add(zone)
     session.flush()
     pod = Pod(

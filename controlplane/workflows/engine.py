@@ -20,7 +20,7 @@ from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core
 from controlplane.errors import ApiError
 from controlplane.store.models import AsyncJob
-from controlplane.workflows import networks, routers, systemvms, vms
+from controlplane.workflows import networks, routers, securitygroups, systemvms, vms
 from controlplane.workflows.flow import Flow, Locks
 from controlplane.workflows.nics import follow_nic
 
@@ -30,6 +30,7 @@ WORKFLOWS: Mapping[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
         networks.implement_network,
+        securitygroups.apply_security_groups,
         networks.restart_network,
         networks.delete_network,
         routers.start_router,

@@ -16,7 +16,9 @@ from controlplane.errors import ApiError
 from controlplane.hypervisors.base import GuestSpec
 from controlplane.hypervisors.base import Nic as Port
 from controlplane.network import networks as network_rows
-from controlplane.network import rates, segments
+from controlplane.network import rates, segments, services
+from controlplane.securitygroups import desired
+from controlplane.securitygroups.compile import SERVICE
 from controlplane.store.models import Network, Nic, Vm, now
 from controlplane.workflows import networks
 from controlplane.workflows.consoles import close_consoles
@@ -118,7 +120,9 @@ def _power_on_alone(flow: Flow, vm_id: str) -> None:
         )
         _told(vm, spec.nics)
         vm.state = "Starting"
+        desired.desire(session)
         spec = replace(spec, host=hosts.place(session, flow.core.configuration, vm).url)
+    flow.core.policy_changed.set()
     for segment in wanted:
         flow.core.hypervisor.ensure_segment(segment)
     flow.core.hypervisor.start_guest(spec)
@@ -159,8 +163,9 @@ def _halt_alone(flow: Flow, vm_id: str, forced: bool, state: str) -> None:
         vm.state = state
         if state == "Destroyed":
             vm.destroyed = now()
-        session.flush()
+        desired.desire(session)
         network_rows.mark_idle(session, [nic.network_id for nic in vm.nics])
+    flow.core.policy_changed.set()
 
 
 def expunge_vm(flow: Flow, vm_id: str) -> None:
@@ -221,7 +226,9 @@ def _plug(flow: Flow, vm_id: str, nic_id: str) -> None:
         flow.core.hypervisor.attach_nic(vm_id, port)
         with flow.core.database.transaction() as session:
             session.get_one(Nic, nic_id).rate_mbit = port.rate_mbit
+            desired.desire(session)
             network_rows.mark_idle(session, [network_id])
+        flow.core.policy_changed.set()
 
 
 def _unplug(flow: Flow, vm_id: str, nic_id: str) -> None:
@@ -236,8 +243,10 @@ def _unplug(flow: Flow, vm_id: str, nic_id: str) -> None:
         nic = session.get_one(Nic, nic_id)
         network_id = nic.network_id
         rows.remove_nic(session, nic)
+        desired.desire(session)
         network_rows.mark_idle(session, [network_id])
         target = desire_network(session, network_id)
+    flow.core.policy_changed.set()
     if target is not None:
         flow.reconciler.wake(target[0])
 
@@ -245,7 +254,9 @@ def _unplug(flow: Flow, vm_id: str, nic_id: str) -> None:
 def _port(flow: Flow, session: Session, nic: Nic) -> Port:
     rate = rates.of_nic(session, flow.core.configuration, nic)
     segment = routers.guest_segment(nic.network_id)
-    return Port(mac=nic.mac, segment=segment, rate_mbit=rate, addresses=(nic.address,))
+    addresses = (nic.address, *(row.address for row in nic.secondary))
+    secured = services.offers(nic.network, SERVICE)
+    return Port(mac=nic.mac, segment=segment, rate_mbit=rate, addresses=addresses, secured=secured)
 
 
 def _told(vm: Vm, ports: Iterable[Port]) -> None:

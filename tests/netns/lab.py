@@ -138,14 +138,21 @@ class Lab:
         address: str | None = None,
         gateway: str | None = None,
         allowed: Sequence[str] | None = None,
+        secured: bool = False,
     ) -> Machine:
         """A tenant's machine with one NIC. ``address`` (with prefix length) sets it up by hand, else see ``dhcp()``.
 
         Its port lets out the addresses ``allowed`` alone; without, the port is not filtered, so that a router sees
-        whatever the guest sends.
+        whatever the guest sends. ``secured``: it has security groups.
         """
         name = f"g-{self.number()}"
-        nic = Nic((mac or self.mac()).lower(), segment, addresses=tuple(allowed or ()), trusted=allowed is None)
+        nic = Nic(
+            (mac or self.mac()).lower(),
+            segment,
+            addresses=tuple(allowed or ()),
+            trusted=allowed is None,
+            secured=secured,
+        )
         machine = Machine(self, name, nic.mac)
         self.hypervisor.start_guest(GuestSpec(name, hostname or name, (nic,), template))
         self.machines[name] = machine

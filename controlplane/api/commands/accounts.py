@@ -28,6 +28,7 @@ from controlplane.api.commands.users import UserResponse, make_user, show_users
 from controlplane.errors import InUseError, ParameterError, PermissionDeniedError
 from controlplane.network import addressing
 from controlplane.network.limits import NETWORKS, PUBLIC_IPS, VMS
+from controlplane.securitygroups import desired, groups
 from controlplane.store.defaults import ADMIN_ACCOUNT_ID, SYSTEM_ACCOUNT_ID
 from controlplane.store.models import (
     Account,
@@ -35,6 +36,7 @@ from controlplane.store.models import (
     Domain,
     Network,
     PublicIp,
+    SecurityGroup,
     SshKeyPair,
     SslCertificate,
     User,
@@ -219,6 +221,7 @@ def create_account(call: Call, params: CreateAccount) -> AccountResponse:
         lastname=params.lastname,
         timezone=params.timezone,
     )
+    groups.default_of(call.session, account.id)
     call.event(f"Successfully created account {name} in domain {domain.path}", ("Account", account.id))
     return show_accounts(call, [account])[0]
 
@@ -311,7 +314,10 @@ def delete_account(call: Call, params: DeleteAccount) -> Async:
     # without networks no rule uses any
     for certificate in call.session.scalars(select(SslCertificate).where(SslCertificate.account_id == account.id)):
         call.session.delete(certificate)
+    for group in call.session.scalars(select(SecurityGroup).where(SecurityGroup.account_id == account.id)).all():
+        groups.forget(call.session, group)
     account.removed = now()
+    desired.desire(call.session)
     return Async("Account", account.id, f"deleting account {account.name}")
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane import jobs
-from controlplane.api import sharing
+from controlplane.api import securitygroups, sharing
 from controlplane.api.call import Call
 from controlplane.api.command import Async, Entry, Params, Response, command, param
 from controlplane.api.commands.networks import create as create_network
@@ -59,6 +59,8 @@ class DeployVirtualMachine(Params):
     userdata: str | None = param("user data in base64", default=None, length=2 * 1024 * 1024)
     keypair: str | None = param("name of an SSH key pair", default=None)
     keypairs: list[str] | None = param("names of SSH key pairs", default=None)
+    securitygroupids: list[str] | None = param("ids of security groups, the default one unless given", default=None)
+    securitygroupnames: list[str] | None = param("names of security groups, in place of their ids", default=None)
     startvm: bool = param("start it", default=True)
     displayvm: bool = param("show it to its owner", default=True)
     details: dict[str, str] | None = param("free key-value pairs", default=None)
@@ -105,6 +107,7 @@ def deploy_virtual_machine(call: Call, params: DeployVirtualMachine) -> Async:
             start=params.startvm,
             display=params.displayvm,
             details=params.details or {},
+            security_groups=securitygroups.wanted(call, owner, params.securitygroupids, params.securitygroupnames),
         ),
     )
     sealed = new_password(call, vm) if template.password_enabled else None

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select
+
 from controlplane.api.call import Call
 from controlplane.api.command import (
     Command,
@@ -22,6 +24,7 @@ from controlplane.api.command import (
     shown,
 )
 from controlplane.errors import ParameterError
+from controlplane.store.models import Zone
 from controlplane.version import API_VERSION
 
 
@@ -173,6 +176,7 @@ def list_capabilities(call: Call, params: Nothing) -> CapabilityResponse:
     settings, session = call.configuration, call.session
     throttled = settings.get_bool(session, "api.throttling.enabled")
     return CapabilityResponse(
+        securitygroupsenabled=session.scalar(select(Zone.id).where(Zone.security_groups).limit(1)) is not None,
         cloudstackversion=API_VERSION,
         apilimitinterval=settings.get_int(session, "api.throttling.interval") if throttled else None,
         apilimitmax=settings.get_int(session, "api.throttling.max") if throttled else None,

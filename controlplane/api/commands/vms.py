@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import func, select
 
-from controlplane.api import guests, listing, tagging
+from controlplane.api import guests, listing, securitygroups, tagging
 from controlplane.api.call import Call
 from controlplane.api.command import ADMINS, Async, Response, ScopedListParams, command, param
 from controlplane.api.guests import VmId
@@ -14,7 +14,8 @@ from controlplane.api.views.vms import VirtualMachineResponse, show_vms
 from controlplane.compute import userdata, vms
 from controlplane.errors import PermissionDeniedError
 from controlplane.network import limits
-from controlplane.store.models import Cluster, Host, Nic, PublicIp, Template, Vm
+from controlplane.securitygroups import desired, groups
+from controlplane.store.models import Cluster, Host, Nic, PublicIp, SecurityGroupMember, Template, Vm
 
 
 class ListVirtualMachines(ScopedListParams):
@@ -35,6 +36,7 @@ class ListVirtualMachines(ScopedListParams):
     hypervisor: str | None = param("VMs on this hypervisor", default=None)
     keypair: str | None = param("VMs with this SSH key pair", default=None)
     ipaddress: str | None = param("VMs with this address, their own or static NAT", default=None)
+    securitygroupid: str | None = param("VMs in this security group", default=None, entity="SecurityGroup")
     groupid: str | None = param("VMs of this group", default=None)
     haenable: bool | None = param("VMs with or without high availability", default=None)
     displayvm: bool | None = param("VMs that are, or are not, shown to their owners", default=None)
@@ -78,6 +80,9 @@ def list_virtual_machines(call: Call, params: ListVirtualMachines) -> tuple[int,
         )
     if not _sees_destroyed(call):
         statement = statement.where(Vm.state.not_in(("Destroyed", "Expunging")))
+    if params.securitygroupid is not None:
+        members = select(SecurityGroupMember.vm_id).where(SecurityGroupMember.group_id == params.securitygroupid)
+        statement = statement.where(Vm.id.in_(members))
     if params.networkid is not None:
         statement = statement.where(Vm.id.in_(select(Nic.vm_id).where(Nic.network_id == params.networkid)))
     if params.ipaddress is not None:
@@ -130,6 +135,8 @@ class UpdateVirtualMachine(VmId):
     displayvm: bool | None = param("show it to its owner", default=None)
     userdata: str | None = param("new user data in base64; empty takes it away", default=None, length=2 * 1024 * 1024)
     details: dict[str, str] | None = param("new free key-value pairs", default=None)
+    securitygroupids: list[str] | None = param("ids of the security groups it is in from now on", default=None)
+    securitygroupnames: list[str] | None = param("names of security groups, in place of their ids", default=None)
     cleanupdetails: bool = param("drop all details", default=False)
 
 
@@ -283,6 +290,10 @@ def update_virtual_machine(call: Call, params: UpdateVirtualMachine) -> Response
         vm.details = {}
     elif params.details is not None:
         vm.details = dict(params.details)
+    chosen = securitygroups.wanted(call, vm.account, params.securitygroupids, params.securitygroupnames)
+    if chosen is not None:
+        groups.assign(call.session, vm, chosen)
+        desired.desire(call.session)
     call.session.flush()
     call.event(f"updated VM {vm.name}", ("VirtualMachine", vm.id), account_id=vm.account_id)
     if told:

@@ -61,6 +61,7 @@ def show_zones(zones: Sequence[Zone]) -> list[ZoneResponse]:
             guestcidraddress=zone.guest_cidr,
             domain=zone.domain,
             networktype=zone.network_type,
+            securitygroupsenabled=zone.security_groups,
             allocationstate=zone.allocation_state,
             zonetoken=zone.id,
         )
@@ -104,6 +105,7 @@ class CreateZone(Params):
     internaldns2: str | None = param("the second internal DNS for the Zone", default=None)
     guestcidraddress: str = param("the guest CIDR address for the Zone", default="10.1.1.0/24", length=18)
     domain: str | None = param("Network domain name for the networks in the zone", default=None)
+    securitygroupenabled: bool = param("shared networks may have security groups, for good", default=False)
     allocationstate: str = param("Allocation state of this Zone", default="Enabled", choices=STATES)
 
 
@@ -126,6 +128,7 @@ def create_zone(call: Call, params: CreateZone) -> ZoneResponse:
         internal_dns1=str(addressing.parse_address("internaldns1", params.internaldns1)),
         internal_dns2=_optional("internaldns2", params.internaldns2),
         guest_cidr=_guest_cidr(params.guestcidraddress),
+        security_groups=params.securitygroupenabled,
         domain=addressing.check_domain("domain", params.domain) if params.domain else None,
         allocation_state=params.allocationstate,
     )

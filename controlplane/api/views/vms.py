@@ -12,6 +12,7 @@ from controlplane.api.command import Response, shown
 from controlplane.api.listing import OwnedResponse, owned_by
 from controlplane.api.tagging import TagResponse, tags_of
 from controlplane.api.views.nics import NicResponse, show_nics
+from controlplane.securitygroups.groups import of_vms
 from controlplane.store.models import Host, Network, Nic, OsType, PublicIp, ServiceOffering, Template, Vm, Zone
 
 
@@ -20,6 +21,8 @@ class GroupMember(Response):
 
     id: str = shown("id of the group", ...)
     name: str | None = shown("name of the group")
+    description: str | None = shown("what the group is for")
+    account: str | None = shown("account of the group")
 
 
 class VirtualMachineResponse(OwnedResponse):
@@ -86,12 +89,17 @@ def show_vms(
         )
     }
     tags = tags_of(session, "UserVm", ids)
+    groups = of_vms(session, ids)
     answers = []
     for vm in vms:
         own = nics.get(vm.id, [])
         public = next((static[nic.id] for nic in own if nic.id in static), None)
         answer = _show_vm(session, vm, own, public)
         answer.tags = tags.get(vm.id, [])
+        answer.securitygroup = [
+            GroupMember(id=group.id, name=group.name, description=group.description, account=vm.account.name)
+            for group in groups.get(vm.id, [])
+        ]
         if for_root:
             host = session.get(Host, vm.host_id) if vm.host_id else None
             answer.hostid, answer.hostname = (host.id, host.name) if host else (None, None)

@@ -45,6 +45,7 @@ from controlplane.hypervisors.libvirt import guestagent
 from controlplane.hypervisors.libvirt.domain import VNC_PASSWORD, Disk, Machine, Port, domain_xml, port_xml
 from controlplane.hypervisors.libvirt.host import Host
 from controlplane.hypervisors.libvirt.storage import STATE_SERIAL, Storage
+from controlplane.hypervisors.policy import Policy
 from controlplane.hypervisors.portfilter.model import Port as FilterPort
 from controlplane.hypervisors.portfilter.model import port_of
 from controlplane.hypervisors.records import Record, Records, write_atomically
@@ -80,6 +81,8 @@ class LibvirtHypervisor:
         self._segments: dict[str, Segment] = {}
         self._hosts: dict[str, Host] = {}
         self._opened = False
+        #: newest policy of security groups, None until there is one
+        self._policy: Policy | None = None
         self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
         # in each domain: whose it is
         self._owner = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
@@ -159,6 +162,8 @@ class LibvirtHypervisor:
             log.info("adopting %s %s at %s", record.kind, record.id, host.uri)
         nics = [(record, nic) for record in alive for nic in record.nics]
         host.filter.open({port_name(record.id, nic.mac): _filter_port(record, nic) for record, nic in nics})
+        if self._policy is not None:
+            host.filter.apply(self._policy)
         host.bridges.set_rates([(record.id, nic) for record, nic in nics])
 
     # --- hosts ----------------------------------------------------------------------------------------------
@@ -388,6 +393,16 @@ class LibvirtHypervisor:
                     self._records.save(record.changed(changed))
                     if self.power(instance_id) == "running":
                         self._host(record.host).filter.set(port_name(instance_id, mac), _filter_port(record, changed))
+
+    def apply_policy(self, policy: Policy) -> None:
+        for host in self._hosts.values():
+            # one that does not answer goes on with what it has, and gets this when it is back
+            if host.ready:
+                host.filter.apply(policy)
+        self._policy = policy
+
+    def repair_filter(self) -> list[str]:
+        return [line for host in self._hosts.values() if host.ready for line in host.filter.repair()]
 
     def _admit(self, host: Host, record: Record) -> None:
         for nic in record.nics:

@@ -60,7 +60,7 @@ class Host:
         self._connection: Any = None
         self.bridges = Bridges(self._directory / "segments.json", lambda: open_namespace(uri), control_address)
         self.control_address = control_address
-        self.filter = PortFilter(self.bridges.call)
+        self.filter = PortFilter(self.bridges.call, self._directory / "policy.json", own=False)
         self.accelerator: acceleration.Accelerator = "qemu"
         #: whether everything of it has been taken over
         self.ready = False

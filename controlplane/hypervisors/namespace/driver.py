@@ -40,6 +40,7 @@ from controlplane.hypervisors.namespace.fabric import Fabric
 from controlplane.hypervisors.namespace.launch import Launch
 from controlplane.hypervisors.namespace.mounts import Mount, in_user_namespace
 from controlplane.hypervisors.namespace.processes import PROCESS, Process, recorded, terminate
+from controlplane.hypervisors.policy import Policy
 from controlplane.hypervisors.portfilter.model import Port as FilterPort
 from controlplane.hypervisors.portfilter.model import port_of
 from controlplane.hypervisors.portfilter.portfilter import PortFilter
@@ -71,7 +72,7 @@ class NamespaceHypervisor:
         self._guest_paths = tuple(layout.uncovered(list(guest_paths)))
         self._records = Records(self.directory / "instances")
         self._fabric = Fabric(self.directory / "fabric")
-        self._filter = PortFilter(self._fabric.call)
+        self._filter = PortFilter(self._fabric.call, self.directory / "policy.json", own=True)
         self._cgroups = Cgroups(self.directory)
         self._python = layout.this_python()
         self._one_user = in_user_namespace() and not _many_users()
@@ -322,6 +323,12 @@ class NamespaceHypervisor:
                     self._records.save(record.changed(changed))
                     if self.power(instance_id) == "running":
                         self._filter.set(port_name(instance_id, mac), _filter_port(record, changed))
+
+    def apply_policy(self, policy: Policy) -> None:
+        self._filter.apply(policy)
+
+    def repair_filter(self) -> list[str]:
+        return self._filter.repair()
 
     def detach_nic(self, instance_id: str, mac: str) -> None:
         with self._turn(instance_id):

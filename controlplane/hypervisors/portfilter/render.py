@@ -11,15 +11,20 @@ From a guest's port comes only
 * a DHCP client's requests for that MAC, also from 0.0.0.0. What a DHCP server sends is dropped, to any port.
 
 Everything else is dropped: IPv6 with its router advertisements (guests have none), VLAN tags, other protocols.
-To a guest's port goes ARP and IPv4.
+To a guest's port goes ARP and IPv4. On ports with security groups packets of known connections pass (``tracking``), and
+what begins one must pass the sender's egress and the receiver's ingress (``groups``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from appliance.netfilter.ruleset import Ruleset, Set
+from controlplane.hypervisors.policy import Policy
+from controlplane.hypervisors.portfilter import groups, tracking
+from controlplane.hypervisors.portfilter.groups import Membership
 from controlplane.hypervisors.portfilter.model import Port
+from controlplane.hypervisors.portfilter.tracking import Tracking
 
 TABLE = "bridge gatehouse"
 #: ports of instances, and nothing else on a host, have names that begin so
@@ -33,7 +38,9 @@ _CHAINS = {
     "arp_from_guest": "",
     "arp_reply_from_guest": "",
     "ip_from_guest": "",
-    "to_guest": "",
+    "beside_ip": "",
+    "invalid": "",
+    "ingress": "",
 }
 
 _ARP = "arp htype 1 arp ptype ip arp hlen 6 arp plen 4"
@@ -41,7 +48,6 @@ _ARP = "arp htype 1 arp ptype ip arp hlen 6 arp plen 4"
 #: chain -> rules. Field chaddr of a DHCP message (RFC 2131) begins 28 bytes behind the UDP header.
 _RULES = {
     "prerouting": ("iifname vmap @senders", f'iifname "{PREFIX}*" drop'),
-    "forward": ("oifname vmap @receivers", f'oifname "{PREFIX}*" drop'),
     "from_guest": ("ether type vmap { arp : goto arp_from_guest, ip : goto ip_from_guest }", "drop"),
     "arp_from_guest": (
         f"{_ARP} iifname . ether saddr . arp saddr ip @addresses iifname . arp saddr ether . arp saddr ip @addresses "
@@ -60,20 +66,58 @@ _RULES = {
         "ip saddr 0.0.0.0 drop",
         "accept",
     ),
-    "to_guest": ("ether type { arp, ip } accept", "drop"),
+    "beside_ip": ("oifname != @guests accept", "ether type arp accept", "drop"),
+    "invalid": ("iifname @secured drop", "oifname @secured drop", "accept"),
+    "ingress": ("oifname vmap @ingress", "accept"),
 }
 
 
-def ruleset(ports: Mapping[str, Port]) -> Ruleset:
-    """The whole table for ``ports`` (interface name -> port)."""
+def _forward(tracking_way: Tracking) -> tuple[str, ...]:
+    return (
+        f'oifname "{PREFIX}*" oifname != @ports drop',
+        "ether type != ip goto beside_ip",
+        *tracking.GATES[tracking_way],
+        "iifname vmap @egress",
+        "goto ingress",
+    )
+
+
+def rulesets(
+    ports: Mapping[str, Port],
+    membership: Membership | None = None,
+    policy: Policy | None = None,
+    *,
+    way: Tracking = "none",
+    zones: Mapping[str, int] | None = None,
+) -> list[Ruleset]:
+    """The tables for ``ports`` (interface name -> port), the filter's own one last.
+
+    ``membership``: secured port -> its groups. ``way``: how connections are tracked on bridges with secured ports,
+    ``zones``: their conntrack zones.
+    """
     guests = {name: port for name, port in ports.items() if not port.trusted}
-    return Ruleset(
+    secured = {name: groups for name, groups in (membership or {}).items() if name in guests}
+    grouped = groups.ruleset(secured, policy or Policy())
+    bridges = sorted({port.bridge for port in guests.values()})
+    zoned = tracking.zones_of(zones or {}, bridges, "meta ibrname") if way == "bridge" else Ruleset()
+    rules = {**_RULES, "forward": _forward(way)}
+    own = Ruleset(
         table=TABLE,
-        chains=_CHAINS,
-        rules={chain: tuple(enumerate(rules)) for chain, rules in _RULES.items()},
+        chains={**_CHAINS, **zoned.chains, **grouped.chains},
+        rules={
+            **{chain: tuple(enumerate(some)) for chain, some in rules.items()},
+            **zoned.rules,
+            **grouped.rules,
+        },
         sets={
-            "senders": _verdicts(ports, "from_guest"),
-            "receivers": _verdicts(ports, "to_guest"),
+            "senders": Set(
+                "type ifname : verdict;",
+                {f'"{name}"': "accept" if port.trusted else "goto from_guest" for name, port in ports.items()},
+                is_map=True,
+            ),
+            "ports": _names(ports),
+            "guests": _names(guests),
+            "secured": _names(secured),
             # 0.0.0.0 is what a guest without a lease sends from
             "addresses": Set(
                 "type ifname . ether_addr . ipv4_addr;",
@@ -87,10 +131,12 @@ def ruleset(ports: Mapping[str, Port]) -> Ruleset:
                 "typeof iifname . @th,288,48;",
                 {f'"{name}" . 0x{port.mac.replace(":", "")}': "" for name, port in guests.items()},
             ),
+            **zoned.sets,
+            **grouped.sets,
         },
     )
+    return [tracking.states(zones or {}, bridges), own] if way == "marked" else [own]
 
 
-def _verdicts(ports: Mapping[str, Port], chain: str) -> Set:
-    verdicts = {f'"{name}"': "accept" if port.trusted else f"goto {chain}" for name, port in ports.items()}
-    return Set("type ifname : verdict;", verdicts, is_map=True)
+def _names(ports: Iterable[str]) -> Set:
+    return Set("type ifname;", {f'"{name}"': "" for name in ports})

@@ -16,6 +16,12 @@ from controlplane.store.models.networks import Network, NetworkPermission, Publi
 from controlplane.store.models.offerings import DiskOffering, NetworkOffering, OsType, ServiceOffering, Template
 from controlplane.store.models.operations import Appliance, AsyncJob, Event
 from controlplane.store.models.rules import FirewallRule, PortForwardingRule
+from controlplane.store.models.securitygroups import (
+    PortPolicy,
+    SecurityGroup,
+    SecurityGroupMember,
+    SecurityGroupRule,
+)
 from controlplane.store.models.usage import TrafficCounter, TrafficSample, UsageJob, UsageRecord, UsageSpan
 from controlplane.store.models.vpn import VpnConnection, VpnCustomerGateway, VpnGateway
 
@@ -48,8 +54,12 @@ __all__ = [
     "PhysicalNetwork",
     "Pod",
     "PortForwardingRule",
+    "PortPolicy",
     "PublicIp",
     "RouterAddress",
+    "SecurityGroup",
+    "SecurityGroupMember",
+    "SecurityGroupRule",
     "ServiceOffering",
     "Session",
     "SshKeyPair",

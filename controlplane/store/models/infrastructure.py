@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, String
+from sqlalchemy import JSON, ForeignKey, String, true
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from controlplane.store.models.base import Entity
@@ -23,6 +23,8 @@ class Zone(Entity):
     #: network domain of the zone's networks that set none
     domain: Mapped[str | None] = mapped_column(String(190))
     allocation_state: Mapped[str] = mapped_column(String(16), default="Enabled")
+    #: its shared networks may have security groups
+    security_groups: Mapped[bool] = mapped_column(default=False, server_default=true())
 
 
 class Pod(Entity):

@@ -24,10 +24,10 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
 from appliance.netfilter.base import ADMISSION, FORWARD, INPUT
+from appliance.netfilter.boxes import Box, Interval, disjoint
 from appliance.netfilter.ruleset import Ruleset, Set
 from appliance.services.interfaces.model import Interfaces
 from router.memo import EntryMemo
-from router.services.firewall.boxes import Box, Interval, disjoint
 from router.services.firewall.model import EgressRule, Firewall, IngressRule
 
 ADMITTED = 0x00400000

@@ -194,7 +194,7 @@ def test_a_port_that_the_filter_does_not_know_passes_nothing(lab: Lab, street: S
     lab.hypervisor.close()
     lab.hypervisor.open()
     assert street.attacker.ping(NEIGHBOUR)
-    filter_command(lab, "flush", "map", "bridge", "gatehouse", "receivers")
+    filter_command(lab, "flush", "set", "bridge", "gatehouse", "ports")
     with frames.listening(street.neighbour):
         frames.send(street.attacker, honest(street.attacker.mac, street.neighbour.mac))
         assert not street.attacker.ping(NEIGHBOUR)

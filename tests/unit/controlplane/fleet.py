@@ -40,6 +40,7 @@ from controlplane.hypervisors.base import (
     Power,
     Segment,
 )
+from controlplane.hypervisors.policy import Policy
 from controlplane.network import addresses
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets
@@ -157,6 +158,9 @@ class FakeHypervisor:
     stopped: dict[str, ApplianceSpec | GuestSpec] = field(default_factory=dict)
     segments: set[str] = field(default_factory=set)
     attached: list[tuple[str, Nic]] = field(default_factory=list)
+    policies: list[Policy] = field(default_factory=list)
+    #: what ``repair_filter`` finds next
+    drift: list[list[str]] = field(default_factory=list)
     #: MAC -> what ``set_addresses`` was told last
     addresses: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: MAC -> what ``set_rate`` was told last
@@ -207,6 +211,12 @@ class FakeHypervisor:
     def set_rate(self, instance_id: str, mac: str, rate_mbit: int) -> None:
         assert instance_id in self.running
         self.rates[mac] = rate_mbit
+
+    def apply_policy(self, policy: Policy) -> None:
+        self.policies.append(policy)
+
+    def repair_filter(self) -> list[str]:
+        return self.drift.pop() if self.drift else []
 
     def set_addresses(self, instance_id: str, mac: str, addresses: Sequence[str]) -> None:
         self.addresses[mac] = tuple(addresses)

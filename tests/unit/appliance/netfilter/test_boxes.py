@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.services.firewall.boxes import Box, disjoint
+from appliance.netfilter.boxes import Box, disjoint
 
 INTERVALS = st.tuples(st.integers(0, 6), st.integers(0, 6)).map(lambda ends: (min(ends), max(ends)))
 BOXES = st.integers(1, 3).flatmap(lambda size: st.lists(st.tuples(*[INTERVALS] * size), max_size=6))
