@@ -50,14 +50,14 @@ class IkePolicy(Frozen):
 
     encryption: Cipher = "aes256"
     hash: Hash = "sha256"
-    group: Group | None = "modp2048"
+    group: Group | None = None
 
 
 class EspPolicy(Frozen):
     """Phase 2. ``hash`` is absent with an AEAD cipher. ``group``: perfect forward secrecy, None for none."""
 
-    encryption: Cipher = "aes256"
-    hash: Hash | None = "sha256"
+    encryption: Cipher
+    hash: Hash | None = None
     group: Group | None = None
 
     @model_validator(mode="after")
@@ -83,7 +83,7 @@ class SiteConnection(PresharedKey):
     remote_networks: Annotated[tuple[Network, ...], Field(min_length=1)]
     version: Literal["ike", "ikev1", "ikev2"] = "ike"
     ike: IkePolicy = IkePolicy()
-    esp: EspPolicy = EspPolicy()
+    esp: EspPolicy = EspPolicy(encryption="aes256", hash="sha256")
     #: seconds
     ike_lifetime: Lifetime = 86_400
     esp_lifetime: Lifetime = 3600

@@ -16,6 +16,7 @@ from controlplane.convergence.observe import take_status
 from controlplane.convergence.roles import role_of
 from controlplane.store.models import Appliance, AsyncJob, VpnCustomerGateway
 from router.document import RouterDocument
+from router.services.vpn.model import EspPolicy, IkePolicy, SiteConnection
 from tests.acting import Tenant
 
 FAR = {"gateway": "198.51.100.9", "cidrlist": "192.168.1.0/24,192.168.2.0/24", "ipsecpsk": "a secret key"}
@@ -98,6 +99,26 @@ def test_modern_choices_unless_asked(site: Site) -> None:
     assert (made["ikepolicy"], made["esppolicy"]) == ("aes256-sha256;modp2048", "aes256-sha256;modp2048")
     [sent] = site.document()
     assert sent["esp"]["group"] == "modp2048"
+
+
+@pytest.mark.parametrize(
+    ("version", "ike", "esp"),
+    [
+        ("ikev1", "3des-md5;modp1024", "3des-md5"),
+        ("ike", "aes128-sha1", "aes128-sha1;modp1536"),
+        ("ikev2", "chacha20poly1305-sha512;curve25519", "aes256gcm16;ecp384"),
+        ("ikev2", "aes256gcm16-sha384", "aes128gcm16"),
+    ],
+)
+def test_policies_arrive_as_they_were_given(site: Site, version: str, ike: str, esp: str) -> None:
+    site.connect(ikeversion=version, ikepolicy=ike, esppolicy=esp)
+    [sent] = site.document()
+    told = SiteConnection.model_validate(sent)
+
+    def text(policy: IkePolicy | EspPolicy) -> str:
+        return "-".join(filter(None, (policy.encryption, policy.hash))) + (f";{policy.group}" if policy.group else "")
+
+    assert (text(told.ike), text(told.esp)) == (ike, esp)
 
 
 def test_the_key_is_in_lists_and_nowhere_else(site: Site) -> None:

@@ -37,7 +37,12 @@ from tests.unit.router.services.vpn.documents import vpn_state
             "which is behind connection office",
         ),
         (0, {"psk": ""}, "connections.0.psk", "at least 1"),
-        (0, {"esp": {"encryption": "aes128gcm16"}}, "connections.0.esp.hash", "authenticates by itself"),
+        (
+            0,
+            {"esp": {"encryption": "aes128gcm16", "hash": "sha1"}},
+            "connections.0.esp.hash",
+            "authenticates by itself",
+        ),
         (0, {"esp": {"encryption": "aes128", "hash": None}}, "connections.0.esp.hash", "aes128 needs one"),
         (0, {"ike": {"encryption": "aes128gcm16"}}, "connections.0.ike.encryption", "in version ikev2 only"),
         (0, {"ike": {"encryption": "blowfish"}}, "connections.0.ike.encryption", "3des"),

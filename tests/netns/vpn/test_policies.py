@@ -1,0 +1,111 @@
+"""Every IKE and ESP policy that the API accepts connects: many tunnels at once between two routers.
+
+Each tunnel has public addresses and networks of its own. Not every combination: every cipher with every hash and
+every group, and every hash with every group, of IKE and of ESP, in both versions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import cycle, product
+from typing import Any, get_args
+
+import pytest
+
+from router.services.vpn.model import AEAD, Cipher, Group, Hash
+from tests.netns.lab import Lab
+from tests.netns.vpn.sites import Raw, Site, connection, site
+from tests.wait import wait_for
+
+CIPHERS, HASHES = get_args(Cipher), get_args(Hash)
+GROUPS: tuple[str | None, ...] = (*get_args(Group), None)
+
+
+def policies(version: str) -> list[tuple[Raw, Raw]]:
+    """IKE and ESP policies."""
+    usable = [cipher for cipher in CIPHERS if version == "ikev2" or cipher not in AEAD]
+    inner, outer = _combined(CIPHERS), cycle(_combined(usable)[::-1])
+    return [
+        (ike, {**esp, "hash": None} if esp["encryption"] in AEAD else esp)
+        for esp, ike in zip(inner, outer, strict=False)
+    ]
+
+
+def _combined(ciphers: Sequence[str]) -> list[Raw]:
+    """Every cipher with every group; the hashes take turns, so that each meets all ciphers and groups."""
+    return [
+        {"encryption": cipher, "hash": HASHES[(one + other) % len(HASHES)], "group": group}
+        for (one, cipher), (other, group) in product(enumerate(ciphers), enumerate(GROUPS))
+    ]
+
+
+def _with_networks(built: Site, number: int, count: int) -> None:
+    """Give a site's first guest network, and the guest in it, a subnet for each tunnel."""
+    [inside] = [nic for nic in built.state["interfaces"]["interfaces"] if nic["name"] == "eth0"]
+    inside["addresses"] += [f"10.{number}.{10 + one}.1/24" for one in range(count)]
+    script = "".join(f"ip address add 10.{number}.{10 + one}.10/24 dev eth0; " for one in range(count))
+    built.guest.run(["sh", "-c", script])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["ikev1", "ikev2"])
+def test_all_connect_and_renew_their_keys(lab: Lab, version: str) -> None:
+    wanted = policies(version)
+    count = len(wanted)
+    outside = lab.segment("public")
+    ends = [[f"203.0.113.{first + one}" for one in range(count)] for first in (10, 100)]
+    sites = [site(lab, number, outside, tuple(ends[number - 1])) for number in (1, 2)]
+    for number, built in enumerate(sites, 1):
+        _with_networks(built, number, count)
+    for number, built in enumerate(sites, 1):
+        other = 3 - number
+        built.push(
+            *(
+                connection(
+                    ends[number - 1][one],
+                    ends[other - 1][one],
+                    (f"10.{number}.{10 + one}.0/24",),
+                    (f"10.{other}.{10 + one}.0/24",),
+                    version=version,
+                    ike=ike,
+                    esp=esp,
+                    # the second one waits, so that there is one tunnel for each
+                    passive=number == 2,
+                )
+                for one, (ike, esp) in enumerate(wanted)
+            )
+        )
+    first = sites[0]
+    by_id = {f"to-{ends[1][one]}": policy for one, policy in enumerate(wanted)}
+
+    def connected() -> bool:
+        left: dict[str, Any] = {
+            id: (by_id[id], condition)
+            for id, condition in first.conditions().items()
+            if condition["state"] != "Connected"
+        }
+        assert not left, left
+        return True
+
+    wait_for(connected, 240, "all to connect", interval=0.5)
+    _all_answer(first, count)
+    # the first keys of IKEv2 come with the IKE association: forward secrecy shows when they are renewed
+    before = _spis(first)
+    children = re.findall(r"(to-\S+-0): #", first.swanctl("--list-sas"))
+    for child in children:
+        first.swanctl("--rekey", "--child", child)
+    wait_for(lambda: before.isdisjoint(_spis(first)), 240, "all keys to be new", interval=0.5)
+    _all_answer(first, count)
+
+
+def _spis(built: Site) -> set[str]:
+    return set(re.findall(r"in  ([0-9a-f]{8})", built.swanctl("--list-sas")))
+
+
+def _all_answer(built: Site, count: int) -> None:
+    script = (
+        f"for i in $(seq 10 {9 + count}); do "
+        "busybox ping -c 1 -W 5 -I 10.1.$i.10 10.2.$i.10 >/dev/null || echo $i; done"
+    )
+    assert built.guest.run(["sh", "-c", script], timeout=120).stdout == ""
