@@ -6,7 +6,7 @@ import re
 from typing import get_args
 
 from controlplane.errors import ParameterError
-from router.services.vpn.model import AEAD, Cipher, EspPolicy, Group, Hash, IkePolicy
+from router.services.vpn.model import AEAD, NOT_IKEV1, Cipher, EspPolicy, Group, Hash, IkePolicy
 
 CIPHERS, HASHES, GROUPS = get_args(Cipher), get_args(Hash), get_args(Group)
 
@@ -26,13 +26,15 @@ def ike(text: str, version: str) -> IkePolicy:
     return IkePolicy.model_validate({"encryption": cipher, "hash": hash, "group": group})
 
 
-def esp(text: str) -> EspPolicy:
+def esp(text: str, version: str) -> EspPolicy:
     """Phase 2: cipher, hash unless the cipher needs none, and group for perfect forward secrecy."""
     cipher, hash, group = _parts("esppolicy", text)
     if cipher in AEAD and hash is not None:
         raise ParameterError(f"esppolicy: {cipher} authenticates by itself and goes without {hash}")
     if cipher not in AEAD and hash is None:
         raise ParameterError(f"esppolicy: {text!r} lacks the hash; one of {', '.join(HASHES)}, as in {ESP_DEFAULT}")
+    if cipher in NOT_IKEV1 and version == "ikev1":
+        raise ParameterError(f"esppolicy: {cipher} cannot be agreed on in IKE version 1; give ikeversion=ikev2")
     return EspPolicy.model_validate({"encryption": cipher, "hash": hash, "group": group})
 
 

@@ -53,7 +53,7 @@ def _values(call: Call, params: FarEnd) -> dict[str, Any]:
     """The columns that a command's parameters come to. ParameterError for what does not fit."""
     gateway = str(addressing.parse_address("gateway", params.gateway))
     vpnpolicies.ike(params.ikepolicy, params.ikeversion)
-    vpnpolicies.esp(params.esppolicy)
+    vpnpolicies.esp(params.esppolicy, params.ikeversion)
     return {
         "gateway": gateway,
         "cidrs": vpn.parse_cidrs(gateway, params.cidrlist),

@@ -42,7 +42,7 @@ def _connection(row: Tunnel, address: str, cidr: str) -> SiteConnection:
             "psk": SecretStr(row.psk),
             "version": row.ike_version,
             "ike": vpnpolicies.ike(row.ike_policy, row.ike_version),
-            "esp": vpnpolicies.esp(row.esp_policy),
+            "esp": vpnpolicies.esp(row.esp_policy, row.ike_version),
             "ike_lifetime": row.ike_lifetime,
             "esp_lifetime": row.esp_lifetime,
             "dpd": DPD_DELAY if row.dpd else None,

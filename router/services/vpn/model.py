@@ -25,6 +25,8 @@ Group = Literal[
     "ecp521",
     "curve25519",
 ]
+#: ciphers of ESP that IKEv1 has no number for (IANA's registry of IPsec ESP transform identifiers)
+NOT_IKEV1: frozenset[Cipher] = frozenset({"chacha20poly1305"})
 #: ciphers that authenticate by themselves (RFC 5116); RFC 5282 brings them to IKEv2 only
 AEAD: frozenset[Cipher] = frozenset({"aes128gcm16", "aes256gcm16", "chacha20poly1305"})
 
@@ -111,6 +113,8 @@ class SiteConnection(PresharedKey):
     def _problems(self) -> Iterator[Problem]:
         if self.ike.encryption in AEAD and self.version != "ikev2":
             yield ("ike", "encryption"), f"{self.ike.encryption} protects IKE in version ikev2 only"
+        if self.esp.encryption in NOT_IKEV1 and self.version == "ikev1":
+            yield ("esp", "encryption"), f"{self.esp.encryption} cannot be agreed on in version ikev1"
         for index, remote in enumerate(self.remote_networks):
             if self.peer in remote:
                 yield (

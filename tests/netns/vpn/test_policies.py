@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import pytest
 
-from router.services.vpn.model import AEAD, Cipher, Group, Hash
+from router.services.vpn.model import AEAD, NOT_IKEV1, Cipher, Group, Hash
 from tests.netns.lab import Lab
 from tests.netns.vpn.sites import Raw, Site, connection, site
 from tests.wait import wait_for
@@ -25,7 +25,8 @@ GROUPS: tuple[str | None, ...] = (*get_args(Group), None)
 def policies(version: str) -> list[tuple[Raw, Raw]]:
     """IKE and ESP policies."""
     usable = [cipher for cipher in CIPHERS if version == "ikev2" or cipher not in AEAD]
-    inner, outer = _combined(CIPHERS), cycle(_combined(usable)[::-1])
+    inside = [cipher for cipher in CIPHERS if version == "ikev2" or cipher not in NOT_IKEV1]
+    inner, outer = _combined(inside), cycle(_combined(usable)[::-1])
     return [
         (ike, {**esp, "hash": None} if esp["encryption"] in AEAD else esp)
         for esp, ike in zip(inner, outer, strict=False)
@@ -50,7 +51,7 @@ def _with_networks(built: Site, number: int, count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["ikev1", "ikev2"])
-def test_all_connect_and_renew_their_keys(lab: Lab, version: str) -> None:
+def test_all_connect(lab: Lab, version: str) -> None:
     wanted = policies(version)
     count = len(wanted)
     outside = lab.segment("public")
@@ -90,6 +91,8 @@ def test_all_connect_and_renew_their_keys(lab: Lab, version: str) -> None:
 
     wait_for(connected, 240, "all to connect", interval=0.5)
     _all_answer(first, count)
+    if version == "ikev1":
+        return
     # the first keys of IKEv2 come with the IKE association: forward secrecy shows when they are renewed
     before = _spis(first)
     children = re.findall(r"(to-\S+-0): #", first.swanctl("--list-sas"))

@@ -208,6 +208,7 @@ def test_a_connection_that_the_router_refuses_is_gone(site: Site) -> None:
         ({"ikepolicy": "aes256gcm16-sha256;ecp256"}, "ikeversion=ikev2"),
         ({"esppolicy": "aes256gcm16-sha256"}, "goes without sha256"),
         ({"esppolicy": "aes256"}, "lacks the hash"),
+        ({"esppolicy": "chacha20poly1305", "ikeversion": "ikev1"}, "ikeversion=ikev2"),
         ({"ikelifetime": 59}, "ikelifetime"),
         ({"esplifetime": 86401}, "esplifetime"),
         ({"ikeversion": "ikev3"}, "ikeversion"),
