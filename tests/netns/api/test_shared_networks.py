@@ -248,6 +248,13 @@ def test_a_secondary_address_is_the_guests_to_use(cloud: Cloud, site: Site) -> N
     cloud.serve_page(site.alices["id"], "page of alice")
     cloud.run(site.alices["id"], ["ip", "address", "add", "198.18.0.40/24", "dev", "eth0"])
     assert cloud.fetch(site.bobs["id"], "http://198.18.0.40/") == "page of alice"
+    # it is still its own after a stop
+    site.alice.stopVirtualMachine(id=site.alices["id"], forced=True)
+    site.alice.startVirtualMachine(id=site.alices["id"])
+    assert cloud.address(site.alices["id"]) == site.alices["nic"][0]["ipaddress"]
+    cloud.serve_page(site.alices["id"], "page of alice")
+    cloud.run(site.alices["id"], ["ip", "address", "add", "198.18.0.40/24", "dev", "eth0"])
+    assert cloud.fetch(site.bobs["id"], "http://198.18.0.40/") == "page of alice"
     site.alice.removeIpFromNic(id=added["id"])
     cloud.run(site.bobs["id"], ["ip", "neighbour", "flush", "dev", "eth0"])
     # still configured in the guest, but no longer its own
