@@ -42,6 +42,7 @@ class Site:
         self.directory = directory
         self.image, self._system_image = guest_image, system_image or guest_image
         self._acceleration = acceleration
+        self._shared = cheap is not None
         self.cheap = cheap or NamespaceHypervisor(directory / "namespace", data=directory)
         self.pin = directory / "net"
         self.daemon = Libvirtd(directory / "libvirtd", self.pin)
@@ -55,7 +56,8 @@ class Site:
         )
 
     def open(self) -> None:
-        self.cheap.open()
+        if not self._shared:
+            self.cheap.open()
         self.directory.mkdir(exist_ok=True)
         self.pin.touch()
         run(["unshare", f"--net={self.pin}", "true"])
