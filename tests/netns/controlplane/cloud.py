@@ -41,6 +41,9 @@ def free_port() -> int:
 class Cloud:
     """One data directory and at most one process serving it."""
 
+    #: seconds for the process to begin to answer
+    start_patience = 20.0
+
     def __init__(self, directory: Path, serve: Sequence[str] = (*GATEHOUSE, "serve")) -> None:
         self._serve = serve
         self.data = directory / "data"
@@ -62,7 +65,7 @@ class Cloud:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        wait_for(self._answers, 20, "the API to answer")
+        wait_for(self._answers, self.start_patience, "the API to answer")
 
     def _answers(self) -> bool:
         assert self.process is not None

@@ -38,6 +38,9 @@ http.server.ThreadingHTTPServer(("", 80), Handler).serve_forever()
 class VirtualCloud(Cloud):
     """A control plane whose routers and guests are virtual machines of a libvirt daemon of its own."""
 
+    #: trying KVM where it does not work is among it
+    start_patience = 90.0
+
     def __init__(self, directory: Path, image: Path, guest_image: Path, acceleration: Path) -> None:
         self.directory, self.pin = directory, directory / "net"
         self.daemon = Libvirtd(directory / "libvirtd", self.pin)
