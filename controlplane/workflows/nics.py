@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from controlplane.convergence.desired import desire_network
 from controlplane.errors import ApiError
 from controlplane.network import secondary
+from controlplane.securitygroups import desired
 from controlplane.store.models import Nic, NicSecondaryIp
 from controlplane.workflows import appliances
 from controlplane.workflows.flow import Flow
@@ -38,6 +39,10 @@ def _port(flow: Flow, nic_id: str) -> None:
         vm_id, mac, addresses = nic.vm_id, nic.mac, secondary.all_of(nic)
     if flow.core.hypervisor.power(vm_id) != "absent":
         flow.core.hypervisor.set_addresses(vm_id, mac, addresses)
+    # security groups know their members by their addresses
+    with flow.core.database.transaction() as session:
+        desired.desire(session)
+    flow.core.policy_changed.set()
 
 
 def _take_back(flow: Flow, nic_id: str, added: str) -> None:

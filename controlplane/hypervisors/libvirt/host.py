@@ -19,14 +19,12 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from appliance.run import run
 from controlplane.hypervisors.base import HostFacts, HypervisorError
 from controlplane.hypervisors.bridges import Bridges
 from controlplane.hypervisors.libvirt import acceleration
 from controlplane.hypervisors.libvirt.domain import METADATA
 from controlplane.hypervisors.libvirt.storage import Storage
 from controlplane.hypervisors.portfilter.portfilter import PortFilter
-from controlplane.hypervisors.portfilter.render import TABLE
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +88,7 @@ class Host:
     def forget(self) -> None:
         """Remove what is on the host besides domains: bridges and the ports' filter."""
         self.bridges.remove_all()
-        self.bridges.call(run, ["nft", "delete", "table", *TABLE.split()])
+        self.filter.forget()
 
     def connection(self) -> Any:
         """The connection, made anew when the daemon was restarted."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.errors import ApplyError
+from appliance.netfilter import libnftables
 from appliance.netfilter.compare import differences
 from appliance.netfilter.kernel import Netfilter
 from appliance.netfilter.ruleset import Ruleset
@@ -105,6 +106,15 @@ class PortFilter:
                 self._become(self._ports, self._policy)
             self._generation = self._inside(self._netfilter.generation)
             return wrong
+
+    def forget(self) -> None:
+        """Remove the filter from the kernel, and all that it knows."""
+        with self._lock:
+            for table in (render.TABLE, tracking.TABLE):
+                # nft before 1.0.8 has no ``destroy``; adding one that is there does nothing
+                self._inside(libnftables.run, f"add table {table}\ndelete table {table}\n")
+            self._ports, self._held = {}, {}
+            self._file.unlink(missing_ok=True)
 
     # --- the kernel -------------------------------------------------------------------------------------------
 
