@@ -11,13 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.netns.lab import Lab
-from tests.netns.router.conftest import shared_world, world
 from tests.vm.conftest import PATIENCE
 from tests.vm.libvirt.mixed import MixedHypervisor
 from tests.vm.libvirt.site import Site
 from tools.guestimage import build
-
-__all__ = ["shared_world", "world"]
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -1,3 +1,13 @@
-"""The checks of the namespace suite against a router that is a virtual machine."""
+"""Checks of the namespace suite against routers that are virtual machines through libvirt."""
 
-from tests.netns.router.test_password import *  # noqa: F403
+from tests.netns.router.test_password import (
+    network,
+    test_password_is_fetched_confirmed_and_never_served_again,
+    test_password_waits_through_restarts,
+)
+
+__all__ = [
+    "network",
+    "test_password_is_fetched_confirmed_and_never_served_again",
+    "test_password_waits_through_restarts",
+]
