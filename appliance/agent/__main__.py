@@ -81,7 +81,9 @@ def main() -> int:
     try:
         serve(_settings(sys.argv[1:]))
     except (GatehouseError, OSError, ValueError) as error:
-        print(f"agent: {error}", file=sys.stderr)
+        # critical, so that it is also on the console, where an operator without a way in looks (sd-daemon(3))
+        level = "<2>" if "JOURNAL_STREAM" in os.environ else ""
+        print(f"{level}agent: {' '.join(str(error).split())}", file=sys.stderr)
     return 1
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.netns.lab import Lab, Router
 from tests.vm.accelerator import hardware
-from tests.vm.documents import full
+from tests.vm.documents import Network
+from tests.vm.documents import build as build_network
 from tests.vm.qemu import QemuHypervisor
 from tools.image import build
 from tools.image.__main__ import FOLDER
@@ -48,11 +49,14 @@ def vm_lab(image: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def router(vm_lab: Lab) -> Router:
-    """A router with every section of its document in use. Tests leave it running with that document."""
-    booted = vm_lab.router(full(vm_lab), memory_mb=256)
-    booted.wait_healthy()
-    return booted
+def network(vm_lab: Lab) -> Network:
+    """A router with every section of its document in use, a guest and a host outside; tests leave it as it is."""
+    return build_network(vm_lab)
+
+
+@pytest.fixture
+def router(network: Network) -> Router:
+    return network.router
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,6 +21,7 @@ from appliance.run import run
 from controlplane.hypervisors.base import ApplianceSpec, HypervisorError, Instance, Power
 from controlplane.hypervisors.bridges import bridge_name, port_name
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
+from controlplane.hypervisors.portfilter.model import port_of
 from tests.vm import ssh
 from tests.vm.accelerator import machine_options
 
@@ -118,6 +119,8 @@ class QemuHypervisor(NamespaceHypervisor):
             tap = port_name(vm.spec.id, nic.mac)
             if not self._ok("ip", "link", "show", tap):
                 run(self._inside("ip", "tuntap", "add", tap, "mode", "tap"))
+            # as for an appliance in a namespace: no filter of what it sends, for it routes
+            self._filter.set(tap, port_of(nic, appliance=True))
             run(self._inside("ip", "link", "set", tap, "master", bridge_name(nic.segment), "up"))
             options += ["-netdev", f"tap,id=n{number},ifname={tap},script=no,downscript=no"]
             options += ["-device", f"virtio-net-pci,netdev=n{number},mac={nic.mac}"]
