@@ -39,7 +39,7 @@ $(PAGE)/node_modules/.package-lock.json: $(PAGE)/package-lock.json
 demo: setup ## two tenants' networks served end to end, each service used by a real client
 	$(BIN)/python -m tests.demo $(DEMO_ARGS)
 
-test: setup check unit netns ## everything CI runs
+test: setup check unit netns vm ## everything CI runs
 
 unit: $(VENV)/.installed ## fast tests, no processes
 	$(BIN)/python -m pytest tests/unit -n auto $(PYTEST_ARGS)

@@ -46,10 +46,10 @@ def test_interfaces_have_their_names_whatever_the_order_of_the_devices(router: R
 
 def test_a_killed_agent_comes_back_and_takes_no_daemon_with_it(router: Router, network: Network) -> None:
     def daemons() -> dict[str, int]:
-        units = ("gatehouse-dnsmasq.service", "gatehouse-metadata.service")
-        shown = router.run(["systemctl", "show", "-p", "Id,MainPID", *units]).stdout.split()
-        pairs = [line.partition("=")[2] for line in shown]
-        return {name: int(pid) for name, pid in zip(pairs[::2], pairs[1::2], strict=True)}
+        def pid(name: str) -> int:
+            return int(router.run(["systemctl", "show", "--property=MainPID", "--value", name]).stdout)
+
+        return {name: pid(name) for name in ("gatehouse-dnsmasq.service", "gatehouse-metadata.service")}
 
     before, started = daemons(), router.status().started
     assert all(pid > 1 for pid in before.values()), before

@@ -50,6 +50,7 @@ def test_the_power_button_ends_it_and_all_rules_are_back_by_themselves(
     generation = router.status().generation
     router.agent.renew_certificate("router")
     router.agent.close()
+    assert router.status()
     renewed = router.agent.certificate()
     router.stop()
     assert process.returncode == 0
@@ -111,7 +112,7 @@ def test_a_full_state_disk_keeps_nothing_from_starting(machine: QemuHypervisor, 
     health = trouble(router, "state-disk")
     assert "full" in health.services["state-disk"].detail
     # as it was, and it takes orders
-    assert health.generation == generation
+    wait_for(lambda: router.status().generation == generation, 60, "the rules of before")
     assert network.reachable()
     router.push(network.state)
     machine.cut_power(router.id)
