@@ -59,6 +59,8 @@ def test_a_killed_agent_comes_back_and_takes_no_daemon_with_it(router: Router, n
     router.wait_healthy()
     assert daemons() == before
     assert network.reachable()
+    # the rules were recognized as those of the document, not loaded again
+    assert [repair for repair in router.status().repairs if repair.service == "netfilter"] == []
 
 
 def test_a_killed_daemon_comes_back_and_that_is_told(router: Router, network: Network) -> None:
