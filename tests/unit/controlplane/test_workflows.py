@@ -57,7 +57,7 @@ class Recorder:
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     fleet = Fleet(tmp_path, monkeypatch)
-    monkeypatch.setattr(appliances, "PATIENCE", 3.0)
+    monkeypatch.setattr(appliances, "PATIENCE", 10.0)
     fleet.reconciler.start()
     yield fleet
     fleet.close()
