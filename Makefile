@@ -7,7 +7,7 @@ PAGE := consoleproxy/services/console/page
 PYTEST_ARGS ?=
 FORMATS ?= qcow2
 
-.PHONY: help setup packages demo test unit netns vm image image-check guest-image bench check schema migration lock clean
+.PHONY: help setup packages demo test unit netns vm image image-check image-report guest-image bench check schema migration lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ vm: setup ## the image booted in virtual machines (builds it when what it is mad
 
 image: setup ## the system VMs' image, build/image/gatehouse.qcow2: make image FORMATS=qcow2,raw,vmdk,vpc IMAGE_ARGS=--force
 	$(BIN)/python -m tools.image --formats $(FORMATS) $(IMAGE_ARGS)
+
+image-report: setup ## what the image is made of, its targets, and its boot beside a plain Debian's
+	$(BIN)/python -m tests.vm.report
 
 image-check: setup ## build the image twice and compare the bytes
 	$(BIN)/python -m tools.image --twice

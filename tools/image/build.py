@@ -34,7 +34,7 @@ def image(folder: Path, formats: Sequence[str] = ("qcow2",), *, force: bool = Fa
         path = folder / f"{NAME}.{disk.FORMATS[form]}"
         if form != "qcow2" and not (path.exists() and path.stat().st_mtime >= target.stat().st_mtime):
             log.info("converting to %s", form)
-            with _scratch(folder) as work:
+            with scratch(folder) as work:
                 raw = work / "disk.raw"
                 run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(target), str(raw)], timeout=600)
                 disk.convert(raw, path, form)
@@ -46,7 +46,7 @@ def build(folder: Path, digest: str) -> None:
     """Build into ``folder``; what was there stays until everything is ready."""
     epoch = inputs.epoch()
     folder.mkdir(parents=True, exist_ok=True)
-    with _scratch(folder) as work:
+    with scratch(folder) as work:
         tree, ready = work / "root", work / "ready"
         ready.mkdir()
         log.info("installing packages")
@@ -142,7 +142,7 @@ def _checksums(folder: Path) -> None:
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
+def scratch(folder: Path) -> Iterator[Path]:
     """A directory for what is in between, gone at the end."""
     work = Path(tempfile.mkdtemp(prefix=".work-", dir=folder))
     work.chmod(0o755)  # apt downloads as a user of its own
