@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ class Site:
     router: Router
     state: Raw
     guest: Machine
+    problems: list[str] = field(default_factory=list)
 
     def limit(self, **rates: int) -> None:
         state = copy.deepcopy(self.state)
@@ -35,16 +36,18 @@ class Site:
         """What a TCP stream of the guest gets; it sends, or receives with ``-R``."""
         argv = ["iperf3", "-J", "-c", INTERNET, "-t", str(seconds), "-O", "1", *options]
         done = json.loads(self.guest.run(argv, timeout=seconds + 20).stdout)
-        received: float = done["end"]["sum_received"]["bits_per_second"]
+        # iperf3 gives no sum when its own control connection was cut short: nothing was measured then
+        received: float = done["end"].get("sum_received", {}).get("bits_per_second", 0.0)
+        self.problems.append(done.get("error", ""))
         return received / 1e6
 
     def assert_rate(self, rate: int, *options: str) -> None:
-        """Within five percent. What a busy machine did not measure well is measured again, twice."""
+        """Within five percent. What a busy machine did not measure well is measured again, three times."""
         found: list[float] = []
-        while len(found) < 3 and not (found and found[-1] == pytest.approx(rate, rel=0.05)):
+        while len(found) < 4 and not (found and found[-1] == pytest.approx(rate, rel=0.05)):
             found.append(self.mbit(*options, seconds=4))
-        assert found[-1] == pytest.approx(rate, rel=0.05), (found, options)
-        assert max(found) < 1.1 * rate, (found, options)
+        assert found[-1] == pytest.approx(rate, rel=0.05), (found, options, self.problems)
+        assert max(found) < 1.1 * rate, (found, options, self.problems)
 
     def buckets(self) -> list[str]:
         """Interfaces with a token bucket."""
