@@ -41,19 +41,6 @@ def work(database: Database, configuration: Configuration) -> None:
             traffic.prune(session, moment - kept)
 
 
-def make_until_now(database: Database, configuration: Configuration) -> int:
-    """Make the records of all the time until now; how many."""
-    with database.reading() as session:
-        schedule = aggregation.schedule_of(session, configuration)
-    moment, records = now(), 0
-    while True:
-        with database.transaction() as session:
-            job = aggregation.make_until(session, schedule, moment)
-        if job is None:
-            return records
-        records += job.records
-
-
 def check(database: Database) -> list[str]:
     """Check the records and tell administrators what is wrong with them."""
     with database.transaction() as session:
