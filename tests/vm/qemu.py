@@ -146,6 +146,7 @@ class QemuHypervisor(NamespaceHypervisor):
             process.kill()
             process.wait()
             self.vms[instance_id].process = None
+        ssh.forget(self.vms[instance_id].key)
 
     def command_monitor(self, vm: Vm, command: str) -> None:
         """A command without arguments for QEMU's monitor (QMP)."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from appliance.run import run
 
 PORT = 3922
+#: seconds after which a connection whose machine says nothing is given up
+SILENCE = 10
 
 
 def new_key(key: Path) -> bytes:
@@ -26,8 +28,20 @@ def command(key: Path, address: str, argv: Sequence[str]) -> list[str]:
         "LogLevel": "ERROR",
         "ConnectTimeout": "20",
         "ControlMaster": "auto",
-        "ControlPath": f"{key}.ssh",
+        "ControlPath": str(_shared(key)),
         "ControlPersist": "60",
+        "ServerAliveInterval": str(SILENCE // 2),
+        "ServerAliveCountMax": "2",
     }
     given = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     return ["ssh", "-F", "none", "-p", str(PORT), *given, f"root@{address}", shlex.join(argv)]
+
+
+def forget(key: Path) -> None:
+    """Have the next command connect anew: the machine lost its power, and the shared connection does not know."""
+    _shared(key).unlink(missing_ok=True)
+
+
+def _shared(key: Path) -> Path:
+    """The socket of the connection that commands share."""
+    return key.with_name(f"{key.name}.ssh")
