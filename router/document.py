@@ -92,28 +92,46 @@ class RouterState(Frozen):
         """Packets of the VPN must arrive here, and an address of each local network is what tunnels are bound to."""
         if self.vpn is None:
             return
+        own = [address for nic in self.interfaces.of_role("guest") for address in nic.addresses]
+        ends: list[tuple[Place, IPv4Address, tuple[int, ...]]] = []
+        for index, one in enumerate(self.vpn.connections):
+            place: Place = ("vpn", "connections", index)
+            ends.append(((*place, "local"), one.local, (500, 4500)))
+            for number, network in enumerate(one.local_networks):
+                if not any(address.ip in network for address in own):
+                    text = f"no guest interface has an address in {network}"
+                    yield (*place, "local_networks", number), text
+        for index, access in enumerate(self.vpn.remote):
+            place = ("vpn", "remote", index)
+            ends.append(((*place, "address"), access.address, (500, 4500, 1701) if access.l2tp else (500, 4500)))
+            for number, network in enumerate(access.networks):
+                if not any(address.ip in network for address in own):
+                    yield (*place, "networks", number), f"no guest interface has an address in {network}"
+            if not any(address.ip == access.dns for address in own):
+                yield (*place, "dns"), f"{access.dns} is not an address of a guest interface"
+            for nic in self.interfaces.interfaces:
+                if any(access.clients.overlaps(address.network) for address in nic.addresses):
+                    yield (*place, "clients"), f"{access.clients} overlaps the network of {nic.name}"
+        yield from self._vpn_end_problems(ends)
+
+    def _vpn_end_problems(self, ends: list[tuple[Place, IPv4Address, tuple[int, ...]]]) -> Iterator[Problem]:
+        """Ends of tunnels: addresses of this router, whose UDP ports nobody else has."""
+        public = self.interfaces.public_addresses()
         static = {one.address for one in self.nat.static} if self.nat else set()
         taken = {
             (forward.address, port)
             for forward in (self.nat.forwards if self.nat else ())
-            for port in (500, 4500)
+            for port in (500, 4500, 1701)
             if forward.protocol == "udp" and forward.ports.first <= port <= forward.ports.last
         }
-        own = [address.ip for nic in self.interfaces.of_role("guest") for address in nic.addresses]
-        public = self.interfaces.public_addresses()
-        for index, one in enumerate(self.vpn.connections):
-            place = ("vpn", "connections", index)
-            if one.local not in public:
-                yield (*place, "local"), f"{one.local} is not an address of a public interface"
-            if one.local in static:
-                yield (*place, "local"), f"{one.local} is in use by static NAT"
-            for port in (500, 4500):
-                if (one.local, port) in taken:
-                    yield (*place, "local"), f"UDP port {port} of {one.local} is forwarded to a guest"
-            for number, network in enumerate(one.local_networks):
-                if not any(address in network for address in own):
-                    text = f"no guest interface has an address in {network}"
-                    yield (*place, "local_networks", number), text
+        for place, address, ports in ends:
+            if address not in public:
+                yield place, f"{address} is not an address of a public interface"
+            if address in static:
+                yield place, f"{address} is in use by static NAT"
+            for port in ports:
+                if (address, port) in taken:
+                    yield place, f"UDP port {port} of {address} is forwarded to a guest"
 
     def _guest_interfaces(self) -> Iterator[tuple[Place, str]]:
         """Every field that must name a guest interface."""

@@ -14,6 +14,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -41,6 +43,7 @@ __all__ = [
     "PortRange",
     "Rate",
     "RuleId",
+    "Secret",
     "memoised",
 ]
 
@@ -130,6 +133,8 @@ HIGHEST_RATE = 32_000
 Rate = Annotated[Integer, Field(ge=1, le=HIGHEST_RATE)]
 #: identity of one entry of a list, the control plane's UUID for it
 RuleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+#: not shown by ``repr``, and in a document as it is
+Secret = Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value, return_type=str, when_used="json")]
 
 
 class PortRange(Frozen):

@@ -42,10 +42,13 @@ def below(name: str, *parents: str) -> bool:
 
 
 def is_document_or_model(name: str) -> bool:
-    """``router.document.X``, ``router.services.nat.model.X`` and the modules themselves; ``appliance`` shares some."""
+    """``router.document.X``, ``router.services.nat.model.X`` and the modules themselves; ``appliance`` shares some.
+
+    A part of a service may have a model of its own, as ``router.services.vpn.remote.model``.
+    """
     parts = name.split(".")
     return parts[0] in ("appliance", *ROLES) and (
-        parts[1:2] == ["document"] or (parts[1:2] == ["services"] and parts[3:4] == ["model"])
+        parts[1:2] == ["document"] or (parts[1:2] == ["services"] and "model" in parts[3:5])
     )
 
 

@@ -1,14 +1,15 @@
-"""VPN: site-to-site IPsec tunnels (guide: chapter 15.17.4)."""
+"""VPN: site-to-site IPsec tunnels and remote access (guide: chapter 15.17)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_serializer, model_validator
+from pydantic import Field, model_validator
 
 from appliance.schema.problems import Problem, refuse, repeated
-from appliance.schema.types import Address, Flag, Frozen, Integer, Network, RuleId
+from appliance.schema.types import Address, Flag, Frozen, Integer, Network, RuleId, Secret
+from router.services.vpn.remote.model import RemoteAccess
 
 Cipher = Literal["3des", "aes128", "aes192", "aes256", "aes128gcm16", "aes256gcm16", "chacha20poly1305"]
 Hash = Literal["md5", "sha1", "sha256", "sha384", "sha512"]
@@ -37,11 +38,7 @@ Seconds = Annotated[Integer, Field(ge=1, le=3600)]
 class PresharedKey(Frozen):
     """A secret that both ends know."""
 
-    psk: Annotated[SecretStr, Field(min_length=1, max_length=256)]
-
-    @field_serializer("psk", when_used="json")
-    def _reveal(self, value: SecretStr) -> str:
-        return value.get_secret_value()
+    psk: Annotated[Secret, Field(min_length=1, max_length=256)]
 
 
 class IkePolicy(Frozen):
@@ -132,6 +129,7 @@ class Vpn(Frozen):
     """All of a router's VPN."""
 
     connections: tuple[SiteConnection, ...] = ()
+    remote: tuple[RemoteAccess, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Vpn:
@@ -151,3 +149,14 @@ class Vpn(Frozen):
                         text = f"{network} overlaps {other}, which is behind connection {owner}"
                         yield ("connections", index, "remote_networks", place), text
             seen += [(network, one.id) for network in one.remote_networks]
+        for index, address in repeated([one.address for one in self.remote]):
+            yield ("remote", index, "address"), f"{address} is given twice"
+        for index, access in enumerate(self.remote):
+            for network, owner in seen:
+                if access.clients.overlaps(network):
+                    text = f"{access.clients} overlaps {network}, which is behind connection {owner}"
+                    yield ("remote", index, "clients"), text
+            for earlier in self.remote[:index]:
+                if access.clients.first <= earlier.clients.last and earlier.clients.first <= access.clients.last:
+                    text = f"{access.clients} overlaps the clients of {earlier.address}"
+                    yield ("remote", index, "clients"), text

@@ -1,4 +1,4 @@
-"""A VPN section with two connections."""
+"""A VPN section with two connections, and one with remote access."""
 
 from __future__ import annotations
 
@@ -45,3 +45,26 @@ SECTION: Raw = {
 def vpn_state() -> Raw:
     """The small state with a VPN; a fresh copy."""
     return small_state() | {"vpn": copy.deepcopy(SECTION)}
+
+
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
+
+REMOTE: Raw = {
+    "address": "203.0.113.2",
+    "psk": "the key of the clients",
+    "clients": {"first": "10.3.1.1", "last": "10.3.1.20"},
+    "networks": ["10.1.1.0/24"],
+    "dns": "10.1.1.1",
+    "users": [{"name": "ann", "password": "Ann's secret"}, {"name": "bob@example.com", "password": "#bob"}],
+    "ikev2": {
+        "identity": "vpn.example.com",
+        "certificate": _CERTIFICATE,
+        "key": "-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n",
+        "ca": _CERTIFICATE,
+    },
+}
+
+
+def remote_state() -> Raw:
+    """The small state with remote access alone; a fresh copy."""
+    return small_state() | {"vpn": {"remote": [copy.deepcopy(REMOTE)]}}

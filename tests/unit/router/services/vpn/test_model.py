@@ -53,7 +53,7 @@ from tests.unit.router.services.vpn.documents import vpn_state
 def test_what_is_refused(index: int, values: dict[str, Any], field: str, message: str) -> None:
     raw = vpn_state()
     raw["vpn"]["connections"][index] |= values
-    told = _problems(raw)
+    told = problems(raw)
     assert any(name == f"vpn.{field}" and message in text for name, text in told), told
 
 
@@ -61,7 +61,7 @@ def test_ports_of_ike_cannot_be_forwarded() -> None:
     raw = vpn_state()
     raw["vpn"]["connections"][0]["local"] = "203.0.113.4"
     raw["nat"]["forwards"][1] |= {"ports": {"first": 4495, "last": 4504}}
-    assert ("vpn.connections.0.local", "office: UDP port 4500 of 203.0.113.4 is forwarded to a guest") in _problems(raw)
+    assert ("vpn.connections.0.local", "office: UDP port 4500 of 203.0.113.4 is forwarded to a guest") in problems(raw)
 
 
 def test_the_key_is_not_shown() -> None:
@@ -71,10 +71,10 @@ def test_the_key_is_not_shown() -> None:
 def test_the_key_is_not_in_an_error() -> None:
     raw = vpn_state()
     raw["vpn"]["connections"][0]["psk"] = "x" * 257
-    assert "xxx" not in str(_problems(raw))
+    assert "xxx" not in str(problems(raw))
 
 
-def _problems(raw: dict[str, Any]) -> list[tuple[str, str]]:
+def problems(raw: dict[str, Any]) -> list[tuple[str, str]]:
     whole = document(raw)
     with pytest.raises(ValidationError) as caught:
         RouterDocument.model_validate(whole)
