@@ -30,6 +30,7 @@ class Kind:
 #: role -> kind
 KINDS: Mapping[str, Kind] = {
     "consoleproxy": Kind("consoleproxy", "v", "PROXY"),
+    "ssvm": Kind("secondarystoragevm", "s", "SSVM"),
 }
 
 

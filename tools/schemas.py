@@ -18,6 +18,8 @@ from appliance.schema.status import Health, Status
 from appliance.schema.traffic import Traffic
 from consoleproxy.document import ConsoleProxyDocument
 from router.document import RouterDocument
+from ssvm.document import SsvmDocument
+from ssvm.services.storage.model.report import Report
 
 FOLDER = Path(__file__).resolve().parents[1] / "appliance" / "schema" / "json"
 
@@ -25,6 +27,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "appliance" / "schema" / "json"
 MODELS: dict[str, type[BaseModel]] = {
     "router": RouterDocument,
     "consoleproxy": ConsoleProxyDocument,
+    "ssvm": SsvmDocument,
+    "ssvm-report": Report,
     "status": Status,
     "health": Health,
     "traffic": Traffic,

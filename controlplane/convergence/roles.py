@@ -18,9 +18,11 @@ from controlplane.console import sessions
 from controlplane.convergence.compile.consoleproxy import compile_consoleproxy
 from controlplane.convergence.compile.memo import Memo
 from controlplane.convergence.compile.router import compile_router
+from controlplane.convergence.compile.ssvm import compile_ssvm
 from controlplane.convergence.desired import desire
 from controlplane.convergence.intent import consoleproxy as proxy_intent
 from controlplane.convergence.intent import load as router_intent
+from controlplane.convergence.intent import ssvm as ssvm_intent
 from controlplane.convergence.intent.rows import ApplianceNic
 from controlplane.convergence.reports import consoleproxy as proxy_reports
 from controlplane.convergence.reports import router as router_reports
@@ -115,6 +117,14 @@ ROLES: Mapping[str, Role] = {
         settings="consoleproxy.",
         has_reports=proxy_reports.has_news,
         take_reports=proxy_reports.take,
+    ),
+    "ssvm": Role(
+        label="secondary-storage VM",
+        resource="SystemVm",
+        events="SSVM",
+        load=ssvm_intent.load,
+        compile=compile_ssvm,
+        settings="secstorage.",
     ),
 }
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from consoleproxy.services.console.model import Certificate, Console, Playback, Policy, Session, VncTarget
+from appliance.schema.web import Certificate
+from consoleproxy.services.console.model import Console, Playback, Policy, Session, VncTarget
 from consoleproxy.services.dns.model import Dns
 from controlplane.convergence.compile.encoding import dump, extend, object_of, reasons
 from controlplane.convergence.compile.interfaces import interfaces_of

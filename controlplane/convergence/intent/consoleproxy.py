@@ -14,7 +14,8 @@ from controlplane import systemvms
 from controlplane.console import certificates
 from controlplane.console.names import names_of
 from controlplane.console.settings import words
-from controlplane.convergence.intent.rows import ApplianceNic, GuestNetwork, PublicAddress, public_segment
+from controlplane.convergence.intent.rows import ApplianceNic, GuestNetwork, PublicAddress
+from controlplane.convergence.intent.systemvm import outward
 from controlplane.core import Core
 from controlplane.store.models import Appliance, ConsoleSession, PublicIp, VlanIpRange, Vm
 
@@ -86,8 +87,7 @@ def load(session: Session, appliance_id: str, core: Core) -> ProxyIntent:
     def setting(name: str) -> str:
         return core.configuration.get(session, name, zone=zone)
 
-    public = systemvms.public_address(session, appliance_id)
-    span = session.get_one(VlanIpRange, public.vlan_ip_range_id)
+    public = outward(session, appliance_id)
     names = names_of(public.address, setting("consoleproxy.url.domain"))
     servers = (
         select(PublicIp.address)
@@ -102,18 +102,7 @@ def load(session: Session, appliance_id: str, core: Core) -> ProxyIntent:
         name=proxy.name,
         control_address=proxy.control_address,
         nics=tuple(ApplianceNic(**nic) for nic in proxy.nics),
-        addresses=(
-            PublicAddress(
-                id=public.id,
-                network_id="",
-                address=public.address,
-                source_nat=True,
-                static_nat_nic_id=None,
-                segment=public_segment(span.physical_network_id, span.vlan),
-                netmask=span.netmask,
-                gateway=span.gateway,
-            ),
-        ),
+        addresses=(public,),
         certificate=certificates.served(session, core.secrets, appliance_id, names.host),
         domain=names.domain,
         ranges=tuple(sorted((row.start_ip, row.end_ip) for row in session.execute(ranges))),

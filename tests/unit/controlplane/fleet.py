@@ -48,13 +48,18 @@ from controlplane.store.database import Database
 from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
 from controlplane.store.models import Account, Appliance, AsyncJob, Event, Network, User
 from router.document import RouterDocument
+from ssvm.document import SsvmDocument
 from tests.rows import Rows
 
 #: quick enough for a test, slow enough that a pause is a pause
 PACE = Pace(poll=0.05, first=0.02, longest=0.1, booting=0.01, silence=0.2, sweep=0.2)
 
 
-DOCUMENTS: dict[str, type[Document[Any]]] = {"router": RouterDocument, "consoleproxy": ConsoleProxyDocument}
+DOCUMENTS: dict[str, type[Document[Any]]] = {
+    "router": RouterDocument,
+    "consoleproxy": ConsoleProxyDocument,
+    "ssvm": SsvmDocument,
+}
 
 
 @dataclass
