@@ -26,6 +26,8 @@ SYSTEM_EVENTS = {
     "VNC.DISCONNECT": "somebody stopped watching a guest's screen",
     "VPN.S2S.CONNECTED": "a site-to-site VPN connection came up",
     "VPN.S2S.DISCONNECTED": "a site-to-site VPN connection went down",
+    "VPN.USER.CONNECT": "a VPN user connected to a remote access VPN",
+    "VPN.USER.DISCONNECT": "a VPN user's connection to a remote access VPN ended",
     "ALERT.USAGE.SANITY": "usage records that cannot be right",
     "SG.REPAIR": "somebody changed the filter of guests' ports behind the control plane's back, and it was repaired",
     "NETWORK.GC": "a network without guests was shut down",

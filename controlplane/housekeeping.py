@@ -17,9 +17,11 @@ from sqlalchemy import select
 from appliance.errors import GatehouseError
 from controlplane import events
 from controlplane.compute import hosts, rates
+from controlplane.convergence.desired import desire_network
 from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core, Stopping
 from controlplane.network import networks as network_rows
+from controlplane.network import remoteaccess
 from controlplane.store.models import Network, NetworkOffering, Vm, now
 from controlplane.usage import service
 from controlplane.workflows import networks, vms
@@ -28,8 +30,8 @@ from controlplane.workflows.flow import Flow, Locks
 log = logging.getLogger(__name__)
 
 #: seconds between two comparisons of the VMs' states with the hypervisor's, of NICs' rates with those wanted, and
-#: between two looks whether usage records are due
-INTERVALS = {"power": 10.0, "hosts": 10.0, "rates": 10.0, "usage": 30.0}
+#: between two looks whether usage records and whether certificates of VPNs are due
+INTERVALS = {"power": 10.0, "hosts": 10.0, "rates": 10.0, "usage": 30.0, "certificates": 3600.0}
 #: seconds between two looks at the settings: a changed interval counts soon
 TICK = 1.0
 
@@ -40,6 +42,7 @@ class Housekeeping:
     def __init__(self, core: Core, reconciler: Reconciler, locks: Locks) -> None:
         self._core = core
         # every task can be done again, so its steps need no record
+        self._reconciler = reconciler
         self._flow = Flow(core, reconciler, locks, None, lambda _name, function: function())
         self._stopping, self._awake = threading.Event(), threading.Event()
         self._hurry: set[str] = set()
@@ -74,6 +77,7 @@ class Housekeeping:
             "rates": self.follow_rates,
             "usage": self.make_usage,
             "hosts": self.follow_hosts,
+            "certificates": self.renew_certificates,
         }
         last = dict.fromkeys(tasks, begun)
         while not self._stopping.is_set():
@@ -103,6 +107,15 @@ class Housekeeping:
     def make_usage(self) -> None:
         """Make the usage records that are due, check them when that is due, drop old traffic samples."""
         service.work(self._core.database, self._core.configuration)
+
+    def renew_certificates(self) -> None:
+        """Give VPN servers their next certificates in time."""
+        core = self._core
+        with core.database.transaction() as session:
+            renewed = remoteaccess.renew(session, core.secrets, core.authority)
+            targets = [desire_network(session, network_id) for network_id in renewed]
+        for router_id in (target[0] for target in targets if target is not None):
+            self._reconciler.wake(router_id)
 
     def collect_networks(self) -> None:
         """Shut down networks, but persistent ones, without an active guest for ``network.gc.wait`` seconds."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 #: name in the control plane's certificate; agents serve nobody else
@@ -26,6 +26,9 @@ AUTHORITY_LIFE = timedelta(days=3650)
 LIFE = timedelta(days=7)
 #: certificates count from a little before they are made, so that clocks need not agree to the second
 SKEW = timedelta(hours=1)
+
+#: of IKEv2 servers: clients of old macOS look for the second beside the first
+_IKE_PURPOSES = (ExtendedKeyUsageOID.SERVER_AUTH, x509.ObjectIdentifier("1.3.6.1.5.5.8.2.2"))
 
 #: OpenSSL's X509_V_FLAG_NO_CHECK_TIME (x509_vfy.h), which the ssl module has no name for
 _NO_CHECK_TIME = 0x200000
@@ -59,15 +62,16 @@ def write_private(path: Path, content: bytes) -> None:
         raise
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+_PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def _builder(
-    subject: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey, life: timedelta
-) -> x509.CertificateBuilder:
+def _builder(subject: str, issuer: x509.Name, key: _PublicKey, life: timedelta) -> x509.CertificateBuilder:
     moment = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -82,7 +86,7 @@ def _builder(
 
 
 class Authority:
-    """The CA of one control plane. Keys are EC P-256, signatures ECDSA with SHA-256."""
+    """The CA of one control plane. Keys are EC P-256 unless said otherwise, signatures ECDSA with SHA-256."""
 
     def __init__(self, directory: Path) -> None:
         """Open the authority kept in ``directory``, or create it there (mode 0700, files 0600)."""
@@ -119,8 +123,8 @@ class Authority:
     def _sign(
         self,
         names: Sequence[x509.GeneralName],
-        key: ec.EllipticCurvePublicKey,
-        purpose: x509.ObjectIdentifier,
+        key: _PublicKey,
+        purposes: Sequence[x509.ObjectIdentifier],
         life: timedelta,
     ) -> bytes:
         # a common name has at most 64 characters (RFC 5280 appendix A); what counts are the alternative names
@@ -129,7 +133,7 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(sign_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -149,8 +153,20 @@ class Authority:
         if not names or any("." not in name for name in names):
             raise ValueError(f"a site's names must be full: {', '.join(names)}")
         alternatives = [_alternative(name) for name in names]
-        certificate = self._sign(alternatives, key.public_key(), ExtendedKeyUsageOID.SERVER_AUTH, life)
+        certificate = self._sign(alternatives, key.public_key(), [ExtendedKeyUsageOID.SERVER_AUTH], life)
         return Credentials(certificate, _key_pem(key))
+
+    def issue_vpn(self, identity: str, life: timedelta) -> Credentials:
+        """A certificate for an IKEv2 server, with a new key: ``identity`` is a host name with a dot or an IPv4 address.
+
+        The key is RSA: Windows and Apple's devices take no elliptic curve from a server that asks for a password. An
+        address is there as a name too, which is how some clients compare what they were told to call.
+        """
+        key = rsa.generate_private_key(65537, 2048)
+        if "." not in identity:
+            raise ValueError(f"a VPN server's name must be full: {identity}")
+        names = list(dict.fromkeys((_alternative(identity), x509.DNSName(identity))))
+        return Credentials(self._sign(names, key.public_key(), _IKE_PURPOSES, life), _key_pem(key))
 
     def renew(self, appliance_id: str, role: str, current: x509.Certificate, life: timedelta = LIFE) -> bytes:
         """The next certificate (PEM) for the key that ``current`` is for: no private key travels."""
@@ -166,7 +182,7 @@ class Authority:
             raise ValueError(f"no appliance can have the id {CONTROL_PLANE}")
         # server use only: with this certificate an appliance cannot open another appliance's agent
         uri = f"gatehouse:{role}:{appliance_id}"
-        return self._sign(_names(appliance_id, uri), key, ExtendedKeyUsageOID.SERVER_AUTH, life)
+        return self._sign(_names(appliance_id, uri), key, [ExtendedKeyUsageOID.SERVER_AUTH], life)
 
     def client_context(self, *, check_time: bool = True) -> ssl.SSLContext:
         """TLS settings for calls to agents: our certificate, and trust in this authority alone.
@@ -179,7 +195,7 @@ class Authority:
             key = ec.generate_private_key(ec.SECP256R1())
             uri = f"gatehouse:{CONTROL_PLANE}"
             names = _names(CONTROL_PLANE, uri)
-            certificate = self._sign(names, key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, LIFE)
+            certificate = self._sign(names, key.public_key(), [ExtendedKeyUsageOID.CLIENT_AUTH], LIFE)
             write_private(own, _key_pem(key) + certificate)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2

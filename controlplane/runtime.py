@@ -129,6 +129,10 @@ class Runtime:
         return self.core.secrets
 
     @property
+    def authority(self) -> Authority:
+        return self.core.authority
+
+    @property
     def hypervisor(self) -> Hypervisor:
         return self.core.hypervisor
 

@@ -48,7 +48,7 @@ class Secrets:
 
     def seal_text(self, text: str) -> str:
         """``seal`` as text, for the stored result of a job; ``reveal`` opens it when the client asks for the result."""
-        return _MARK + base64.b64encode(self.seal(text)).decode()
+        return as_text(self.seal(text))
 
     def reveal(self, value: Any) -> Any:
         """A job's stored result with its sealed texts opened; whatever else begins like one stays as it is."""
@@ -62,6 +62,11 @@ class Secrets:
             except (ValueError, SecretsError):
                 return value
         return value
+
+
+def as_text(blob: bytes) -> str:
+    """What ``Secrets.seal`` made, as ``Secrets.seal_text`` gives it."""
+    return _MARK + base64.b64encode(blob).decode()
 
 
 def load_secrets(data_dir: Path) -> Secrets:

@@ -140,6 +140,13 @@ def _destroy_router(session: Session, router_id: str) -> None:
     _remove_router(session, session.get_one(Appliance, router_id))
 
 
+def _reach_routers(session: Session, routers: list[tuple[str, int]]) -> None:
+    for router_id, generation in routers:
+        router = session.get_one(Appliance, router_id)
+        assert router.desired_generation >= generation
+        router.observed_generation = router.desired_generation
+
+
 def _system_vm_state(state: str) -> Callable[..., None]:
     def change(session: Session, appliance_id: str, forced: bool = False) -> None:
         appliance = session.get_one(Appliance, appliance_id)
@@ -178,6 +185,7 @@ WORKFLOWS: dict[str, Callable[..., None]] = {
     "reboot_system_vm": _system_vm_state("Running"),
     "destroy_system_vm": _destroy_system_vm,
     "show_certificates": lambda session: None,
+    "reach_routers": _reach_routers,
 }
 
 

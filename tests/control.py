@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import shutil
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from controlplane.api.signing import sign, texts_to_sign
 from controlplane.configuration import Configuration
 from controlplane.console.names import Endpoint
 from controlplane.hypervisors.base import HostFacts, Hypervisor
+from controlplane.pki import Authority
 from controlplane.secrets import Secrets, load_secrets
 from controlplane.store.database import Database
 from controlplane.store.defaults import ADMIN_USER_ID, ensure_defaults
@@ -57,6 +59,10 @@ class FakeRuntime:
     def data(self) -> Path:
         """The data directory."""
         return Path(self.database.engine.url.database or "").parent
+
+    @functools.cached_property
+    def authority(self) -> Authority:
+        return Authority(self.data / "pki")
 
     @property
     def consoles(self) -> FakeConsoles:

@@ -20,6 +20,7 @@ from controlplane.console import sessions as consoles
 from controlplane.console.names import Endpoint
 from controlplane.errors import LimitError, ParameterError, PermissionDeniedError, UnauthenticatedError, unknown_id
 from controlplane.hypervisors.base import Hypervisor
+from controlplane.pki import Authority
 from controlplane.secrets import Secrets
 from controlplane.store.database import Database
 from controlplane.store.models import (
@@ -56,6 +57,8 @@ class Runtime(Protocol):
     def configuration(self) -> Configuration: ...
     @property
     def secrets(self) -> Secrets: ...
+    @property
+    def authority(self) -> Authority: ...
     @property
     def hypervisor(self) -> Hypervisor: ...
 

@@ -80,6 +80,15 @@ def _accounts_of(call: Call, domain: Domain, *, recursive: bool) -> Select[Any]:
     return statement if call.is_root else statement.where(Account.type != ROOT_ADMIN)
 
 
+def displayed(
+    call: Call, statement: Select[Any], column: InstrumentedAttribute[bool], wanted: bool | None
+) -> Select[Any]:
+    """Restrict a list by ``fordisplay``: what is not shown to its owner is seen by root administrators only."""
+    if not call.is_root:
+        statement = statement.where(column)
+    return statement if wanted is None else statement.where(column.is_(wanted))
+
+
 def search(statement: Select[Any], keyword: str | None, *columns: InstrumentedAttribute[Any]) -> Select[Any]:
     """Restrict a list to rows with ``keyword`` in one of the columns, in any case."""
     if keyword is None:

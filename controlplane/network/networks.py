@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.errors import InUseError, ParameterError
@@ -20,9 +20,11 @@ from controlplane.store.models import (
     PhysicalNetwork,
     PortForwardingRule,
     PublicIp,
+    RemoteAccessVpn,
     RouterAddress,
     VlanIpRange,
     Vm,
+    VpnGateway,
     Zone,
     now,
 )
@@ -145,6 +147,13 @@ def check_offering_change(session: Session, network: Network, offering: NetworkO
             PublicIp.network_id == network.id, PublicIp.static_nat_nic_id.is_not(None)
         ),
         "SourceNat": select(PublicIp.id).where(PublicIp.network_id == network.id, PublicIp.is_source_nat),
+        "Vpn": select(Network.id).where(
+            Network.id == network.id,
+            or_(
+                exists().where(VpnGateway.network_id == network.id),
+                exists().where(RemoteAccessVpn.network_id == network.id),
+            ),
+        ),
     }
     for service, statement in used.items():
         if service not in offering.services and session.execute(statement.limit(1)).first() is not None:

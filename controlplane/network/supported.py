@@ -64,6 +64,10 @@ SERVICES: dict[str, Service] = {
                 Capability("LbSchemes", "Public"),
             ),
         ),
+        Service(
+            "Vpn",
+            (Capability("SupportedVpnTypes", "l2tp,ipsec"), Capability("VpnTypes", "remoteaccess,s2svpn")),
+        ),
         Service("UserData"),
         Service("SecurityGroup", providers=(SECURITY_GROUPS,)),
     )
@@ -95,6 +99,7 @@ _NEEDS = {
     "PortForwarding": ("SourceNat",),
     "Firewall": ("SourceNat",),
     "Lb": ("SourceNat",),
+    "Vpn": ("SourceNat",),
 }
 
 

@@ -1,4 +1,4 @@
-"""Site-to-site VPN: what fits together (guide: chapter 15.17.4).
+"""VPN: what fits together, and for site-to-site connections their rows (guide: chapter 15.17.4).
 
 A VPN gateway belongs to a VPC in the guide; here an isolated network may have one too.
 """
@@ -6,7 +6,7 @@ A VPN gateway belongs to a VPC in the guide; here an isolated network may have o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -19,6 +19,7 @@ from controlplane.store.models import (
     Network,
     PortForwardingRule,
     PublicIp,
+    RemoteAccessVpn,
     VpnConnection,
     VpnCustomerGateway,
     VpnGateway,
@@ -26,7 +27,9 @@ from controlplane.store.models import (
 
 #: UDP ports of IKE, and of IKE and ESP where a NAT is on the way (RFC 7296, RFC 3948)
 PORTS = (500, 4500)
-#: a connection that is not part of the desired state any more
+#: and of L2TP inside of it (RFC 3193)
+REMOTE_ACCESS_PORTS = (500, 1701, 4500)
+#: state of what is not part of the desired state any more
 REMOVED = "Removed"
 
 #: RFC 1918
@@ -55,7 +58,7 @@ def parse_cidrs(gateway: str, values: Iterable[str]) -> list[str]:
 
 def create_gateway(session: Session, network: Network) -> VpnGateway:
     """Give a network its VPN gateway on the source-NAT address, which is taken now if need be."""
-    services.need(network, "SourceNat")
+    services.need(network, "Vpn")
     if network.removed is not None or network.state == "Destroy":
         raise ParameterError(f"network {network.name} is being deleted")
     session.refresh(network, with_for_update=True)
@@ -64,32 +67,47 @@ def create_gateway(session: Session, network: Network) -> VpnGateway:
     address = addresses.ensure_source_nat(session, network)
     if address is None:
         raise CapacityError(f"network {network.name} has no public address")
-    forward = session.scalar(
-        select(PortForwardingRule.id).where(
-            PortForwardingRule.public_ip_id == address.id,
-            PortForwardingRule.protocol == "udp",
-            PortForwardingRule.public_port <= PORTS[1],
-            PortForwardingRule.public_end_port >= PORTS[0],
-            PortForwardingRule.state != "Revoke",
-        )
-    )
-    if forward is not None:
-        raise RuleConflictError(
-            f"UDP port 500 or 4500 of {address.address} is in use by port forwarding rule {forward}"
-        )
+    need_free_ports(session, address, PORTS)
     gateway = VpnGateway(account_id=network.account_id, network_id=network.id, public_ip_id=address.id)
     session.add(gateway)
     session.flush()
     return gateway
 
 
+def need_free_ports(session: Session, address: PublicIp, ports: Iterable[int]) -> None:
+    """RuleConflictError when a port forwarding rule has one of these UDP ports of an address.
+
+    Nothing else can: load balancer rules are of TCP, and there is no static NAT of a source-NAT address.
+    """
+    for port in ports:
+        forward = session.scalar(
+            select(PortForwardingRule.id).where(
+                PortForwardingRule.public_ip_id == address.id,
+                PortForwardingRule.protocol == "udp",
+                PortForwardingRule.public_port <= port,
+                PortForwardingRule.public_end_port >= port,
+                PortForwardingRule.state != "Revoke",
+            )
+        )
+        if forward is not None:
+            raise RuleConflictError(
+                f"UDP port {port} of {address.address} is in use by port forwarding rule {forward}; delete that first"
+            )
+
+
 def check_ports(session: Session, address: PublicIp, protocol: str, ports: Ports) -> None:
-    """RuleConflictError when a VPN gateway needs one of the ports of an address."""
-    if protocol != "udp" or not any(ports.first <= port <= ports.last for port in PORTS):
+    """RuleConflictError when a VPN needs one of the ports of an address."""
+    if protocol != "udp":
         return
-    holder = session.scalar(select(VpnGateway.id).where(VpnGateway.public_ip_id == address.id))
-    if holder is not None:
-        raise RuleConflictError(f"UDP ports 500 and 4500 of {address.address} are in use by VPN gateway {holder}")
+    holders: tuple[tuple[type[VpnGateway] | type[RemoteAccessVpn], tuple[int, ...], str], ...] = (
+        (VpnGateway, PORTS, "VPN gateway"),
+        (RemoteAccessVpn, REMOTE_ACCESS_PORTS, "remote access VPN"),
+    )
+    for model, needed, name in holders:
+        taken = [port for port in needed if ports.first <= port <= ports.last]
+        holder = session.scalar(select(model.id).where(model.public_ip_id == address.id)) if taken else None
+        if holder is not None:
+            raise RuleConflictError(f"UDP port {taken[0]} of {address.address} is in use by {name} {holder}")
 
 
 def connect(
@@ -121,6 +139,12 @@ def check_fit(session: Session, gateway: VpnGateway, peer: str, cidrs: list[str]
             raise RuleConflictError(
                 f"cidrlist: {network} overlaps {own} of the network; the two could not be told apart"
             )
+    door = session.scalar(select(RemoteAccessVpn).where(RemoteAccessVpn.network_id == gateway.network_id))
+    for network in wanted:
+        if door is not None and overlaps(network, door.first, door.last):
+            raise RuleConflictError(
+                f"cidrlist: {network} overlaps {door.first}-{door.last} of remote access VPN {door.id}"
+            )
     others = select(VpnConnection).where(VpnConnection.gateway_id == gateway.id, VpnConnection.id != but)
     for other in session.scalars(others):
         far = other.customer_gateway
@@ -130,6 +154,11 @@ def check_fit(session: Session, gateway: VpnGateway, peer: str, cidrs: list[str]
             clash = next((cidr for cidr in far.cidrs if IPv4Network(cidr).overlaps(network)), None)
             if clash is not None:
                 raise RuleConflictError(f"cidrlist: {network} overlaps {clash} of VPN connection {other.id}")
+
+
+def overlaps(network: IPv4Network, first: str, last: str) -> bool:
+    """Whether a network has one of the addresses from ``first`` to ``last``."""
+    return network.network_address <= IPv4Address(last) and IPv4Address(first) <= network.broadcast_address
 
 
 def connection_of(session: Session, customer: VpnCustomerGateway) -> VpnConnection | None:
@@ -161,7 +190,8 @@ def remove(session: Session, connection_id: str) -> None:
 
 
 def forget_network(session: Session, network_id: str) -> None:
-    """Delete what a network that is gone had of a VPN; the customer gateways stay."""
+    """Delete what a network that is gone had of VPNs; the customer gateways and the VPN users stay."""
     gateways = select(VpnGateway.id).where(VpnGateway.network_id == network_id)
     session.execute(delete(VpnConnection).where(VpnConnection.gateway_id.in_(gateways)))
     session.execute(delete(VpnGateway).where(VpnGateway.network_id == network_id))
+    session.execute(delete(RemoteAccessVpn).where(RemoteAccessVpn.network_id == network_id))

@@ -166,6 +166,7 @@ _DESCRIPTIONS = {
     UsageType.ISO: "ISO: {name} (size: {size})",
     UsageType.LOAD_BALANCER_POLICY: "Load Balancing Policy: {subject} usage time",
     UsageType.PORT_FORWARDING_RULE: "Port Forwarding Rule: {subject} usage time",
+    UsageType.VPN_USERS: "VPN User: {name} usage time",
     UsageType.NETWORK_OFFERING: "Network offering: {offering} for Vm: {name} usage time",
 }
 

@@ -1,6 +1,6 @@
 """What is metered: from rows as they are to the spans that they are worth now. One meter a kind of row.
 
-A new kind of resource (volumes, snapshots, security groups, VPN users) is one more function here, with ``@meter``: it
+A new kind of resource (volumes, snapshots, security groups) is one more function here, with ``@meter``: it
 is then recorded from the transaction that makes the row to the one that deletes it.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, select, true
 from sqlalchemy.orm import Session
 
+from controlplane.network import vpnusers
 from controlplane.store.models import (
     Base,
     LoadBalancer,
@@ -23,6 +24,7 @@ from controlplane.store.models import (
     ServiceOffering,
     Template,
     Vm,
+    VpnUser,
 )
 from controlplane.usage.types import UsageType
 
@@ -197,6 +199,15 @@ def forwards(session: Session, ids: Ids) -> Iterator[Worth]:
 def balancers(session: Session, ids: Ids) -> Iterator[Worth]:
     """A load balancer rule."""
     return _rules(session, LoadBalancer, ids, UsageType.LOAD_BALANCER_POLICY)
+
+
+@meter(UsageType.VPN_USERS, touched_by={VpnUser: None})
+def vpn_users(session: Session, ids: Ids) -> Iterator[Worth]:
+    """A VPN user, who is of no zone: all of the account's VPNs know it."""
+    statement = select(VpnUser.id, VpnUser.name, VpnUser.account_id, VpnUser.state).where(_among(VpnUser.id, ids))
+    for row in session.execute(statement):
+        counts = row.state != vpnusers.REVOKED
+        yield Worth(UsageType.VPN_USERS, row.id, row.account_id, "", {"name": row.name}, counts=counts)
 
 
 @meter(UsageType.TEMPLATE, UsageType.ISO, touched_by={Template: None})

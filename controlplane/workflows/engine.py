@@ -37,6 +37,7 @@ WORKFLOWS: Mapping[str, Callable[..., None]] = {
         routers.stop_router,
         routers.reboot_router,
         routers.destroy_router,
+        routers.reach_routers,
         systemvms.start_system_vm,
         systemvms.stop_system_vm,
         systemvms.reboot_system_vm,

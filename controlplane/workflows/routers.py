@@ -1,10 +1,14 @@
-"""What operators do to routers: start, stop, reboot, destroy (guide: chapter 16.4)."""
+"""What operators do to routers: start, stop, reboot, destroy (guide: chapter 16.4); waiting for several at once."""
 
 from __future__ import annotations
 
+from controlplane.convergence.reconciler import WaitError
 from controlplane.store.models import Appliance
 from controlplane.workflows import appliances, networks
 from controlplane.workflows.flow import Flow
+
+#: seconds until a job that waits for routers gives up; they go on trying
+PATIENCE = 120.0
 
 
 def start_router(flow: Flow, router_id: str) -> None:
@@ -26,6 +30,23 @@ def reboot_router(flow: Flow, router_id: str, forced: bool = False) -> None:
 def destroy_router(flow: Flow, router_id: str) -> None:
     """Workflow: remove a router. The next guest, or a restart of the network, builds another."""
     flow.step("destroy", _destroy, router_id)
+
+
+def reach_routers(flow: Flow, routers: list[tuple[str, int]]) -> None:
+    """Workflow: wait until routers have observed their generations. One that is removed meanwhile has nothing left."""
+    for router_id, generation in routers:
+        flow.step(f"reach {router_id}", _reach, router_id, generation)
+
+
+def _reach(flow: Flow, router_id: str, generation: int) -> None:
+    try:
+        flow.reconciler.wait(router_id, generation, timeout=PATIENCE, progress=flow.progress)
+    except WaitError:
+        with flow.core.database.reading() as session:
+            router = session.get(Appliance, router_id)
+            if router is None or router.removed is not None:
+                return
+        raise
 
 
 def _start(flow: Flow, router_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from controlplane.api import listing
@@ -41,6 +41,8 @@ from controlplane.store.models import (
     SslCertificate,
     User,
     Vm,
+    VpnCustomerGateway,
+    VpnUser,
     now,
 )
 
@@ -314,6 +316,8 @@ def delete_account(call: Call, params: DeleteAccount) -> Async:
     # without networks no rule uses any
     for certificate in call.session.scalars(select(SslCertificate).where(SslCertificate.account_id == account.id)):
         call.session.delete(certificate)
+    for model in (VpnUser, VpnCustomerGateway):
+        call.session.execute(delete(model).where(model.account_id == account.id))
     for group in call.session.scalars(select(SecurityGroup).where(SecurityGroup.account_id == account.id)).all():
         groups.forget(call.session, group)
     account.removed = now()

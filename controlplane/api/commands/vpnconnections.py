@@ -30,7 +30,7 @@ class ListVpnGateways(ScopedListParams):
     id: str | None = param("id of the VPN gateway", default=None, entity="Site2SiteVpnGateway")
     vpcid: str | None = param("the one of this VPC", default=None, entity="Vpc")
     networkid: str | None = param("the one of this isolated network", default=None, entity="Network")
-    fordisplay: bool | None = param("it is shown to its owner", default=None)
+    fordisplay: bool | None = param("those that are, or are not, shown to their owner", default=None)
 
 
 class CreateVpnConnection(Params):
@@ -51,14 +51,14 @@ class ResetVpnConnection(ConnectionId):
 
 class UpdateVpnConnection(ConnectionId):
     passive: bool | None = param("wait for the far end instead of calling it", default=None)
-    fordisplay: bool = param("it is shown to its owner", default=True)
+    fordisplay: bool | None = param("it is shown to its owner", default=None)
 
 
 class ListVpnConnections(ScopedListParams):
     id: str | None = param("id of the connection", default=None, entity="Site2SiteVpnConnection")
     vpcid: str | None = param("those of this VPC", default=None, entity="Vpc")
     networkid: str | None = param("those of this isolated network", default=None, entity="Network")
-    fordisplay: bool | None = param("it is shown to its owner", default=None)
+    fordisplay: bool | None = param("those that are, or are not, shown to their owner", default=None)
 
 
 @command(
@@ -77,6 +77,7 @@ def create_vpn_gateway(call: Call, params: CreateVpnGateway) -> Async:
     if params.networkid is None:
         raise ParameterError("vpcid or networkid must be given")
     row = vpn.create_gateway(call.session, call.lookup(Network, params.networkid, "networkid"))
+    row.for_display = params.fordisplay
     return Async(
         "Site2SiteVpnGateway",
         row.id,
@@ -116,6 +117,7 @@ def delete_vpn_gateway(call: Call, params: GatewayId) -> Async:
 def list_vpn_gateways(call: Call, params: ListVpnGateways) -> tuple[int, list[VpnGatewayResponse]]:
     statement = select(VpnGateway).order_by(VpnGateway.created, VpnGateway.id)
     statement = listing.scope(call, statement, VpnGateway.account_id, params, by_id=params.id is not None)
+    statement = listing.displayed(call, statement, VpnGateway.for_display, params.fordisplay)
     for column, value in (
         (VpnGateway.id, params.id),
         (VpnGateway.vpc_id, params.vpcid),
@@ -140,6 +142,7 @@ def create_vpn_connection(call: Call, params: CreateVpnConnection) -> Async:
     far = call.lookup(VpnCustomerGateway, params.s2scustomergatewayid, "s2scustomergatewayid")
     near = call.lookup(VpnGateway, params.s2svpngatewayid, "s2svpngatewayid")
     connection = vpn.connect(call.session, near, far, passive=params.passive)
+    connection.for_display = params.fordisplay
     return _pushed(call, connection, f"creating VPN connection to {far.name}", "vpn.connected")
 
 
@@ -195,7 +198,7 @@ def _present(call: Call, id: str) -> VpnConnection:
 
 @command(
     "updateVpnConnection",
-    description="Changes who of a connection calls",
+    description="Changes who of a connection calls, and how it is shown",
     params=UpdateVpnConnection,
     response=VpnConnectionResponse,
     object_name="vpnconnection",
@@ -204,6 +207,8 @@ def _present(call: Call, id: str) -> VpnConnection:
 )
 def update_vpn_connection(call: Call, params: UpdateVpnConnection) -> Async:
     connection = _present(call, params.id)
+    if params.fordisplay is not None:
+        connection.for_display = params.fordisplay
     if params.passive is not None and params.passive != connection.passive:
         connection.passive = params.passive
         vpn.begin(call.session, connection)
@@ -243,6 +248,7 @@ def list_vpn_connections(call: Call, params: ListVpnConnections) -> tuple[int, l
         .order_by(VpnConnection.created, VpnConnection.id)
     )
     statement = listing.scope(call, statement, VpnConnection.account_id, params, by_id=params.id is not None)
+    statement = listing.displayed(call, statement, VpnConnection.for_display, params.fordisplay)
     for column, value in (
         (VpnConnection.id, params.id),
         (VpnGateway.vpc_id, params.vpcid),

@@ -42,7 +42,7 @@ class VpnGatewayResponse(OwnedResponse):
     vpcid: str | None = shown("id of its VPC")
     networkid: str | None = shown("id of its isolated network")
     networkname: str | None = shown("name of its isolated network")
-    fordisplay: bool = shown("it is shown to its owner", True)
+    fordisplay: bool = shown("it is shown to its owner", ...)
 
 
 class VpnConnectionResponse(_Far):
@@ -56,7 +56,7 @@ class VpnConnectionResponse(_Far):
     state: str = shown("Pending, Connecting, Connected, Disconnected or Error", ...)
     statedetail: str | None = shown("why it is not connected")
     created: datetime = shown("when it was made", ...)
-    fordisplay: bool = shown("it is shown to its owner", True)
+    fordisplay: bool = shown("it is shown to its owner", ...)
 
 
 def _far(row: VpnCustomerGateway, secrets: Secrets | None) -> dict[str, object]:
@@ -96,6 +96,7 @@ def show_gateways(rows: Sequence[VpnGateway]) -> list[VpnGatewayResponse]:
             vpcid=row.vpc_id,
             networkid=row.network_id,
             networkname=row.network.name if row.network is not None else None,
+            fordisplay=row.for_display,
         )
         for row in rows
     ]
@@ -115,6 +116,7 @@ def show_connections(rows: Sequence[VpnConnection], secrets: Secrets | None = No
                 "state": row.state,
                 "statedetail": row.detail or None,
                 "created": row.created,
+                "fordisplay": row.for_display,
             }
         )
         for row in rows

@@ -101,6 +101,7 @@ def load(session: Session, appliance_id: str, secrets: Secrets, cloud: str, conf
         filters=_filters(session, served),
         balancers=balancers,
         tunnels=vpn.load(session, served, secrets),
+        doors=vpn.load_doors(session, served, secrets),
         certificates=_certificates(session, balancers, secrets),
         passwords=tuple(
             (guest.password_id, secrets.open(guest.password))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from controlplane.convergence.intent.vpn import Tunnel
+from controlplane.convergence.intent.vpn import Door, Tunnel
 
 #: prefix length of the control network
 CONTROL_PREFIX = 16
@@ -170,6 +170,7 @@ class Intent:
 
     balancers: tuple[Balancer, ...] = ()
     tunnels: tuple[Tunnel, ...] = ()
+    doors: tuple[Door, ...] = ()
     #: certificates in use: id -> PEM with chain and private key
     certificates: tuple[tuple[str, str], ...] = ()
 

@@ -23,7 +23,7 @@ from controlplane.store.models.securitygroups import (
     SecurityGroupRule,
 )
 from controlplane.store.models.usage import TrafficCounter, TrafficSample, UsageJob, UsageRecord, UsageSpan
-from controlplane.store.models.vpn import VpnConnection, VpnCustomerGateway, VpnGateway
+from controlplane.store.models.vpn import RemoteAccessVpn, VpnConnection, VpnCustomerGateway, VpnGateway, VpnUser
 
 __all__ = [
     "Account",
@@ -56,6 +56,7 @@ __all__ = [
     "PortForwardingRule",
     "PortPolicy",
     "PublicIp",
+    "RemoteAccessVpn",
     "RouterAddress",
     "SecurityGroup",
     "SecurityGroupMember",
@@ -78,6 +79,7 @@ __all__ = [
     "VpnConnection",
     "VpnCustomerGateway",
     "VpnGateway",
+    "VpnUser",
     "Zone",
     "new_id",
     "now",

@@ -1,8 +1,12 @@
-"""Site-to-site VPN: gateways of customers, gateways of networks, connections between the two."""
+"""VPN. Site to site: gateways of customers, gateways of networks, connections between the two. Remote access: a
+network's door for people's own devices, and the people.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, String
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, String, Text, true
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -46,6 +50,7 @@ class VpnGateway(Entity):
     #: instead of ``network_id``
     vpc_id: Mapped[str | None] = mapped_column(String(36), unique=True)
     public_ip_id: Mapped[str] = mapped_column(ForeignKey("public_ip.id"))
+    for_display: Mapped[bool] = mapped_column(default=True, server_default=true())
     account: Mapped[Account] = relationship()
     network: Mapped[Network | None] = relationship()
     public_ip: Mapped[PublicIp] = relationship()
@@ -67,6 +72,51 @@ class VpnConnection(Entity):
     state: Mapped[str] = mapped_column(String(16), default="Pending")
     #: why it is not connected
     detail: Mapped[str] = mapped_column(String(1024), default="")
+    for_display: Mapped[bool] = mapped_column(default=True, server_default=true())
     account: Mapped[Account] = relationship()
     gateway: Mapped[VpnGateway] = relationship()
     customer_gateway: Mapped[VpnCustomerGateway] = relationship()
+
+
+class RemoteAccessVpn(Entity):
+    """Remote access to a network on its source-NAT address, by L2TP over IPsec and by IKEv2."""
+
+    __tablename__ = "remote_access_vpn"
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), index=True)
+    network_id: Mapped[str] = mapped_column(ForeignKey("network.id"), unique=True)
+    public_ip_id: Mapped[str] = mapped_column(ForeignKey("public_ip.id"), unique=True)
+    #: addresses for clients, both included; the first is the server's own
+    first: Mapped[str] = mapped_column(String(15))
+    last: Mapped[str] = mapped_column(String(15))
+    #: the preshared key of L2TP's IPsec, sealed
+    psk: Mapped[bytes]
+    #: its ports are open without a firewall rule
+    open_firewall: Mapped[bool] = mapped_column(default=True)
+    for_display: Mapped[bool] = mapped_column(default=True)
+    #: "Added", "Running"; "Removed" on its way out, when it is no longer part of the desired state
+    state: Mapped[str] = mapped_column(String(16), default="Added")
+    #: DNS name that IKEv2 clients know it by; None for the address
+    server_name: Mapped[str | None] = mapped_column(String(255))
+    #: what it shows IKEv2 clients, and the authority's that they trust, PEM
+    certificate: Mapped[str] = mapped_column(Text)
+    authority: Mapped[str] = mapped_column(Text)
+    #: sealed
+    private_key: Mapped[bytes]
+    expires: Mapped[datetime]
+    account: Mapped[Account] = relationship()
+    network: Mapped[Network] = relationship()
+    public_ip: Mapped[PublicIp] = relationship()
+
+
+class VpnUser(Entity):
+    """Somebody who may connect to all remote access VPNs of an account."""
+
+    __tablename__ = "vpn_user"
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"))
+    name: Mapped[str] = mapped_column(String(64))
+    #: sealed
+    password: Mapped[bytes]
+    #: "Add", "Active"; "Revoke" on its way out, when it is no longer part of the desired state
+    state: Mapped[str] = mapped_column(String(16), default="Add")
+    account: Mapped[Account] = relationship()
+    __table_args__ = (Unique("account_id", "name"),)

@@ -52,7 +52,7 @@ def test_the_default_network_offering(runtime: FakeRuntime) -> None:
     with runtime.database.reading() as session:
         rows = {row.name: row for row in session.scalars(select(NetworkOffering))}
     assert set(rows[DEFAULT_NETWORK_OFFERING].services) == {
-        *("Dhcp", "Dns", "SourceNat", "StaticNat", "PortForwarding", "Firewall", "Lb", "UserData"),
+        *("Dhcp", "Dns", "SourceNat", "StaticNat", "PortForwarding", "Firewall", "Lb", "Vpn", "UserData"),
     }
     assert [row.is_persistent for row in rows.values()].count(True) == 1
     assert [row.egress_default_allow for row in rows.values()].count(True) == 1
