@@ -43,22 +43,27 @@ def _list_in_new_namespace(ruleset: Ruleset) -> dict[str, int]:
 
 
 def _normalise(listing: str) -> dict[str, int]:
-    """Each line with its place: number within its chain (order matters), 0 for an element (order does not)."""
+    """Each line with its place: number within its chain (order matters), 0 for an element (order does not).
+
+    Elements of dynamic sets are left out: packets put them there.
+    """
     lines: dict[str, int] = {}
     section, number = "", 0
-    in_elements = False
+    in_elements = dynamic = False
     for raw in listing.splitlines():
         line = raw.strip()
         if line.startswith(("table ", "set ", "map ", "chain ")):
-            section, number = line, 0
+            section, number, dynamic = line, 0, False
             lines[section] = 0
             continue
+        if line.startswith("flags "):
+            dynamic = "dynamic" in line
         if line.startswith("elements = {"):
             in_elements, line = True, line.removeprefix("elements = {")
         if in_elements:
             ended = line.endswith("}")
             for element in re.split(r",\s*", line.removesuffix("}")):
-                if element.strip():
+                if element.strip() and not dynamic:
                     lines[f"{section} {element.strip()}"] = 0
             in_elements = not ended
             continue

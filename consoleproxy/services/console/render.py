@@ -1,4 +1,4 @@
-"""What the relay reads, and the port that is open for it.
+"""What the relay reads, the port that is open for it, and the screens that it may reach.
 
 ``relay.json`` is the section itself with what the relay must know of the rest; its ``certificate_digest`` says which
 ``certificate.pem`` it goes with, so that the two files, which are not swapped at one instant, are never mixed.
@@ -9,19 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from appliance.engine.service import File, Rendered, Unit
 from appliance.netfilter.base import INPUT
-from appliance.netfilter.ruleset import Ruleset
+from appliance.netfilter.ruleset import Ruleset, Set
 from appliance.settings import Settings
 from consoleproxy.document import ConsoleProxyState
-from consoleproxy.services.console.model import Console
+from consoleproxy.services.console.model import Console, VncTarget
 
 UNIT = "console"
 #: Debian's user for proxies that need files of their own (base-passwd)
 USER = "proxy"
+#: new connections a second, and at once before that counts: from one address, behind which a company may be, and from
+#: all together, so that no flood of handshakes takes the processor from the sessions there are
+BY_ONE, BY_ALL = (30, 120), (100, 400)
+#: addresses that are counted
+MOST_COUNTED = 65_536
 
 
 def config_file(settings: Settings) -> Path:
@@ -89,12 +96,9 @@ def render(state: ConsoleProxyState, settings: Settings) -> Rendered:
     }
     if pem := certificate_pem(console):
         files[certificate_file(settings)] = File(pem, mode=0o600, owner=USER)
-    own = ", ".join(map(str, addresses))
     return Rendered(
         files=files,
-        ruleset=Ruleset(
-            rules={INPUT: ((300, f"iifname @public_interfaces ip daddr {{ {own} }} tcp dport {console.port} accept"),)}
-        ),
+        ruleset=_ruleset(console, addresses),
         units=(
             Unit(
                 name=UNIT,
@@ -105,3 +109,34 @@ def render(state: ConsoleProxyState, settings: Settings) -> Rendered:
             ),
         ),
     )
+
+
+def _ruleset(console: Console, addresses: Iterable[IPv4Address]) -> Ruleset:
+    """In comes what is not too much; out go the relay's connections to the screens of the sessions, and no other."""
+    own = f"iifname @public_interfaces ip daddr {{ {', '.join(map(str, addresses))} }} tcp dport {console.port}"
+    (rate, burst), (whole_rate, whole_burst) = BY_ONE, BY_ALL
+    targets = [session.target for session in console.sessions]
+    screens = {f"{one.host} . {one.port}": "" for one in targets if isinstance(one, VncTarget)}
+    return Ruleset(
+        chains={"console_egress": "type filter hook output priority filter; policy accept;"},
+        sets={
+            "console_clients": Set(f"type ipv4_addr; size {MOST_COUNTED}; flags dynamic,timeout; timeout 1m;"),
+            "console_screens": Set("type ipv4_addr . inet_service;", screens),
+        },
+        rules={
+            INPUT: (
+                (300, f"{own} update @console_clients {{ ip saddr {_over(rate, burst)} }} drop"),
+                (301, f"{own} {_over(whole_rate, whole_burst)} drop"),
+                (302, f"{own} accept"),
+            ),
+            "console_egress": (
+                (0, "ct state established,related accept"),
+                (300, f'meta skuid "{USER}" ip daddr . tcp dport @console_screens accept'),
+                (900, f'meta skuid "{USER}" reject with icmpx admin-prohibited'),
+            ),
+        },
+    )
+
+
+def _over(rate: int, burst: int) -> str:
+    return f"limit rate over {rate}/second burst {burst} packets"

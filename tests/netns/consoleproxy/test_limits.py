@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from consoleproxy.services.console.render import BY_ONE, USER
 from controlplane.hypervisors.namespace.processes import members
 from tests.netns.consoleproxy.test_sessions import argv, by, opened, results, socket
-from tests.netns.consoleproxy.world import PROXY, Screen, World
+from tests.netns.consoleproxy.world import PERSON, PROXY, SERVERS, Screen, World
 from tests.wait import wait_for
 
 
@@ -57,6 +58,31 @@ def test_paths_lead_nowhere(world: World, path: str) -> None:
     assert re.match(r"HTTP/1.1 (400|404) ", answer), answer[:200]
     assert "Location" not in answer
     assert "root:" not in answer
+
+
+def test_a_redirect_is_to_this_page_whatever_was_asked(world: World) -> None:
+    path = "/console?token=a%0d%0aSet-Cookie:%20b=c"
+    answer = request(world, f"GET {path} HTTP/1.1", "Host: evil.example", "Connection: close")
+    assert "308" in answer.splitlines()[0]
+    assert "Location: /console/?token=a%0d%0aSet-Cookie:%20b=c" in answer
+    assert "evil" not in answer
+
+
+def test_no_compression_is_agreed_to(world: World, screen: Screen) -> None:
+    _, token = world.session(screen.target())
+    answer = request(
+        world,
+        f"GET {by(token)} HTTP/1.1",
+        f"Host: {PROXY}",
+        f"Origin: https://{PROXY}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+    )
+    assert answer.startswith("HTTP/1.1 101")
+    assert "Sec-WebSocket-Extensions" not in answer
 
 
 def test_headers(world: World) -> None:
@@ -149,6 +175,62 @@ def test_a_browser_that_does_not_read_costs_a_megabyte(world: World, screen: Scr
     assert (memory(pid) - before) / len(stalled) < 1
     for token in stalled:
         world.person.kill(token)
+
+
+def test_pings_of_a_browser_that_does_not_read_cost_nothing(world: World, screen: Screen) -> None:
+    pid = relay(world)
+    _, token = world.session(screen.target())
+    before = memory(pid)
+    process = opened(world, by(token), "screen", "pings 200000", "sleep 30")
+    assert process.stdout is not None
+    assert results(process.stdout.readline()) == {"pings": None}, "all were taken"
+    assert memory(pid) - before < 2
+    world.person.kill(token)
+
+
+def test_a_flood_of_handshakes_leaves_the_others_alone(world: World, screen: Screen) -> None:
+    program = """
+import socket, ssl, sys, threading, time
+context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
+ended, done = time.monotonic() + float(sys.argv[2]), [0]
+def flood():
+    while time.monotonic() < ended:
+        try:
+            with socket.create_connection((sys.argv[1], 443), 1) as plain, context.wrap_socket(plain):
+                done[0] += 1
+        except OSError: pass
+flooding = [threading.Thread(target=flood) for _ in range(40)]
+print("begun", flush=True)
+for one in flooding: one.start()
+for one in flooding: one.join()
+print(done[0], flush=True)
+"""
+    stranger = world.lab.host("stranger", world.public, ["203.0.113.66/24"])
+    process = stranger.popen([sys.executable, "-c", program, PROXY, "6"])
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    _, token = world.session(screen.target())
+    assert socket(world, by(token), "screen", "send 03000000000003200258", "read 4")["read"][:2] == "00"
+    handshakes = int(process.communicate(timeout=60)[0])
+    (rate, burst) = BY_ONE
+    assert 0 < handshakes <= burst + 10 * rate
+
+
+def test_the_relay_reaches_the_screens_of_its_sessions_and_nothing_else(world: World, screen: Screen) -> None:
+    other = world.screen()
+    world.session(screen.target())
+    program = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
+
+    def reaches(address: str, port: int) -> bool:
+        argv = ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups", "/usr/bin/python3", "-c", program]
+        return world.proxy.ok([*argv, address, str(port)])
+
+    assert reaches(SERVERS, screen.port)
+    control = world.proxy.address
+    for address, port in ((SERVERS, other.port), (PERSON, 22), ("127.0.0.1", 443), (control, 9443)):
+        assert not reaches(address, port)
+    # the machine itself could
+    assert world.proxy.ok(["/usr/bin/python3", "-c", program, SERVERS, str(other.port)])
 
 
 @pytest.mark.parametrize(

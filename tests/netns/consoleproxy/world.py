@@ -31,6 +31,8 @@ class World:
     proxy: Router
     servers: Machine
     person: Machine
+    #: the segment outside
+    public: str
     state: Raw
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
     displays: int = 0
@@ -184,5 +186,6 @@ def build(lab: Lab) -> World:
         proxy,
         servers=lab.host("servers", management, [f"{SERVERS}/24"]),
         person=lab.host("person", public, [f"{PERSON}/24"]),
+        public=public,
         state=state,
     )

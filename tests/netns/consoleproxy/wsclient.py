@@ -16,6 +16,9 @@ import sys
 import time
 from typing import Any
 
+#: a thousand pings, masked, of 100 octets each
+PINGS = (bytes((0x89, 0x80 | 100)) + bytes(4 + 100)) * 1000
+
 
 class ClosedError(Exception):
     """The proxy closed the WebSocket."""
@@ -174,6 +177,10 @@ def run(opened: Socket, name: str, values: list[str]) -> Any:
                 opened.send(part[: size - at])
         case "raw":
             opened.connection.sendall(bytes.fromhex(values[0]))
+        case "pings":
+            # in pieces; nothing is read
+            for _ in range(int(values[0]) // 1000):
+                opened.connection.sendall(PINGS)
         case "update":
             # the whole screen, again and again, and no answer is read
             for _ in range(int(values[0])):

@@ -96,6 +96,19 @@ def test_changes_by_others_are_seen_and_undone(damage: str) -> None:
     isolated(work)
 
 
+def test_what_packets_put_into_a_dynamic_set_is_no_change_by_others() -> None:
+    ruleset = replace(SMALL, sets={**SMALL.sets, "seen": Set("type ipv4_addr; size 9; flags dynamic,timeout;")})
+
+    def work() -> None:
+        NETFILTER.apply(None, ruleset)
+        run("add element inet gatehouse seen { 203.0.113.1 timeout 1h, 203.0.113.2 timeout 1h }")
+        assert NETFILTER.matches(ruleset)
+        run("delete set inet gatehouse seen")
+        assert not NETFILTER.matches(ruleset)
+
+    isolated(work)
+
+
 def test_a_difference_that_no_longer_fits_replaces_the_table() -> None:
     elements = {**FORWARDS.elements, "203.0.113.9 . udp . 9": "10.1.1.9 . 9"}
     after = replace(SMALL, sets={**SMALL.sets, "forwards": replace(FORWARDS, elements=elements)})

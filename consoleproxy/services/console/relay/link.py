@@ -20,7 +20,7 @@ from consoleproxy.services.console.relay import frames
 log = logging.getLogger(__name__)
 
 #: octets that wait to be sent, from which on the other side is not read any more, and down to which it is not
-HIGH_WATER, LOW_WATER = 262_144, 65_536
+HIGH_WATER, LOW_WATER = 131_072, 32_768
 #: octets from which on a copy costs more than a TLS record of its own for a frame's header
 COPIED = 8192
 #: seconds that the browser has to take its farewell
@@ -60,8 +60,8 @@ class Link(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_closing", "_ended", "_frames", "_greeting", "_secure", "_waiting", "began", "client", "greeted", "last_input",
-        "messages", "reason", "received", "sent", "server", "shared", "transport",
+        "_closing", "_ended", "_frames", "_full", "_greeting", "_secure", "_waiting", "began", "client", "greeted",
+        "last_input", "messages", "reason", "received", "sent", "server", "shared", "transport",
     )  # fmt: skip
 
     def __init__(self, client: str, messages: ClientMessages, ended: Callable[[Link, str], None]) -> None:
@@ -74,6 +74,8 @@ class Link(asyncio.Protocol):
         self.greeted: asyncio.Future[bool] | None = asyncio.get_running_loop().create_future()
         self._secure = False
         self._closing = False
+        #: the browser does not take what is sent
+        self._full = False
         #: what the browser sent right behind its handshake, for the server that is not there yet
         self._waiting = b""
         self.reason = ""
@@ -134,7 +136,9 @@ class Link(asyncio.Protocol):
                     if not self._closing:
                         self._take(payload)
                 elif opcode == frames.PING:
-                    self.transport.write(frames.header(len(payload), frames.PONG) + payload)
+                    # section 5.5.3: only the newest needs an answer, and one who does not read them gets none
+                    if not self._full:
+                        self.transport.write(frames.header(len(payload), frames.PONG) + payload)
                 elif opcode == frames.CLOSE:
                     self._bid_farewell(payload)
                     return
@@ -190,10 +194,12 @@ class Link(asyncio.Protocol):
         self._ended(self, self.reason or "the connection to the browser broke")
 
     def pause_writing(self) -> None:
+        self._full = True
         if self.server is not None:
             self.server.pause()
 
     def resume_writing(self) -> None:
+        self._full = False
         if self.server is not None:
             self.server.resume()
 
@@ -201,7 +207,13 @@ class Link(asyncio.Protocol):
 
     def attach(self, server: Server, hello: bytes, rest: bytes) -> None:
         """From now on the screen flows: send ``hello`` to the server, and ``rest`` of the server to the browser."""
+        if self._closing:
+            # the browser went while the server was on its way
+            server.drop()
+            return
         self.server, self.greeted = server, None
+        if self._full:
+            server.pause()
         server.transport.write(hello + self._waiting)
         self._waiting = b""
         if rest:

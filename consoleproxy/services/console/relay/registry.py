@@ -124,7 +124,7 @@ class Registry:
         return sum(live.link is not None or live.busy for live in self.sessions.values() if live is not but)
 
     async def use(self, live: Live, client: str) -> str:
-        """Use a session up; the secret to come back with. Raises RefusedError when it was used meanwhile."""
+        """Use a session up; the secret to come back with. Raises RefusedError when it was used or ended meanwhile."""
         secret = secrets.token_urlsafe(32)
         used = Used(live.session.id, time.time(), _hash(secret), client)
         live.busy = True
@@ -134,6 +134,8 @@ class Registry:
             live.busy = False
         if not first:
             raise RefusedError("used", f"session {live.session.id} was used before")
+        if self.sessions.get(live.session.id) is not live:
+            raise RefusedError("ended", f"session {live.session.id} left the document while it was opened")
         live.used = self._remembered[used.id] = used
         return secret
 

@@ -54,7 +54,9 @@ class Site:
         if path == "/console/session":
             return await self._session(request)
         if path == "/console" and request.method in ("GET", "HEAD"):
-            return self._finished(web.Response(status=308, headers={"Location": f"/console/?{request.query_string}"}))
+            return self._finished(
+                web.Response(status=308, headers={"Location": f"/console/?{request.rel_url.raw_query_string}"})
+            )
         asset = self._assets.get(path)
         if asset is None:
             return self._text(404, "There is nothing here.")

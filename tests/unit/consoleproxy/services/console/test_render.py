@@ -56,13 +56,29 @@ def test_files() -> None:
     assert config["certificate_digest"] == hashlib.sha256(pem.encode()).hexdigest()
     assert config["own_origins"] == ["https://203.0.113.10", "https://203-0-113-10.console.example"]
     assert "certificate" not in config["console"]
-    assert made.ruleset.rules == {
-        "input": ((300, "iifname @public_interfaces ip daddr { 203.0.113.10 } tcp dport 443 accept"),)
-    }
+    own = "iifname @public_interfaces ip daddr { 203.0.113.10 } tcp dport 443"
+    assert [rule for _, rule in made.ruleset.rules["input"]] == [
+        f"{own} update @console_clients {{ ip saddr limit rate over 30/second burst 120 packets }} drop",
+        f"{own} limit rate over 100/second burst 400 packets drop",
+        f"{own} accept",
+    ]
     [unit] = made.units
     assert (unit.user, unit.capabilities) == ("proxy", {"net_bind_service"})
     assert unit.writable == (Path("/r/console"), Path("/s/console"))
     assert "correct horse" not in " ".join(unit.argv)
+
+
+def test_screens_that_may_be_reached() -> None:
+    raw = small_state()
+    others = [session(id=f"session-{number}", token_hash=str(number) * 64) for number in (2, 3)]
+    others[0]["target"] = {"kind": "recording", "recording": "session-1.1"}
+    raw["console"]["sessions"] += others
+    ruleset = rendered(raw).ruleset
+    assert list(ruleset.sets["console_screens"].elements) == ["10.9.0.1 . 5901"]
+    assert [rule for _, rule in ruleset.rules["console_egress"]][1:] == [
+        'meta skuid "proxy" ip daddr . tcp dport @console_screens accept',
+        'meta skuid "proxy" reject with icmpx admin-prohibited',
+    ]
 
 
 def test_without_tls() -> None:

@@ -151,6 +151,20 @@ def test_ends(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
+def test_a_session_that_is_taken_away_while_it_is_opened(tmp_path: Path) -> None:
+    async def body() -> None:
+        registry = Registry(Ledger(tmp_path / "l"), console("a"))
+        opening = asyncio.ensure_future(registry.use(registry.by_token("a", CLIENT), CLIENT))
+        await asyncio.sleep(0)
+        registry.load(console())
+        with pytest.raises(RefusedError) as caught:
+            await opening
+        assert caught.value.state == "ended"
+        registry.close()
+
+    asyncio.run(body())
+
+
 def test_expired_and_bound(tmp_path: Path) -> None:
     async def body() -> None:
         registry = Registry(Ledger(tmp_path / "l"), console("a", seconds=-1))
