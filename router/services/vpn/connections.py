@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from router.services.vpn.model import AEAD, EspPolicy, IkePolicy, SiteConnection
+from router.services.vpn.plane import IF_ID, Plane
 
 #: a message of vici: strings, lists of strings, and sections of these
 Message = dict[str, Any]
@@ -32,7 +33,7 @@ def children(connection: SiteConnection) -> tuple[str, ...]:
     return tuple(f"{name(connection)}-{number}" for number in range(len(connection.pairs)))
 
 
-def load_conn(connection: SiteConnection) -> Message:
+def load_conn(connection: SiteConnection, plane: Plane) -> Message:
     """The message that loads it."""
     life = connection.ike_lifetime
     message: Message = {
@@ -55,6 +56,8 @@ def load_conn(connection: SiteConnection) -> Message:
             for child, (local, remote) in zip(children(connection), connection.pairs, strict=True)
         },
     }
+    if plane.kernel:
+        message |= {"if_id_in": str(IF_ID), "if_id_out": str(IF_ID)}
     if connection.dpd is not None:
         # IKEv1 has a time limit of its own, IKEv2 that of every message
         message |= {"dpd_delay": f"{connection.dpd}s", "dpd_timeout": f"{4 * connection.dpd}s"}

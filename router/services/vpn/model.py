@@ -131,6 +131,11 @@ class Vpn(Frozen):
     connections: tuple[SiteConnection, ...] = ()
     remote: tuple[RemoteAccess, ...] = ()
 
+    @property
+    def remote_networks(self) -> frozenset[Network]:
+        """Everything that is behind the connections' peers."""
+        return frozenset(network for one in self.connections for network in one.remote_networks)
+
     @model_validator(mode="after")
     def _check(self) -> Vpn:
         refuse(self._problems())

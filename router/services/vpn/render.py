@@ -1,6 +1,6 @@
-"""charon's settings, and the way through the firewall for IKE, for ESP in UDP and for what comes out of the tunnels.
+"""charon's settings, and the way through the firewall for IKE, for ESP and for what comes out of the tunnels.
 
-Traffic of the tunnels goes by the interface ``ipsec0``, so it never meets source NAT, which is for public interfaces.
+Traffic of the tunnels goes by an interface of their own, so it never meets source NAT, which is for public interfaces.
 What is meant for a tunnel that is down is dropped: it must not leave in the clear.
 """
 
@@ -17,19 +17,15 @@ from appliance.settings import Settings
 from appliance.templates import fill
 from router.document import RouterState
 from router.services.vpn.model import Vpn
+from router.services.vpn.plane import INTERFACE, MTU, Plane
 
 UNIT = "charon"
 PROGRAM = "/usr/sbin/charon-systemd"
-#: the tunnels' interface
-INTERFACE = "ipsec0"
-#: kernel-libipsec's interface takes 1400 bytes (strongSwan's src/libipsec); TCP's headers are 40 of these
-MSS = 1360
+#: what TCP's headers leave of a packet
+MSS = MTU - 40
 
-#: kernel-libipsec does ESP in user space, in UDP, behind a tun device; kernel-netlink does routes and addresses
-PLUGINS = (
-    "random nonce aes sha1 sha2 md5 hmac kdf gcm chapoly curve25519 openssl kernel-libipsec kernel-netlink "
-    "socket-default vici"
-)
+#: those of every plane
+PLUGINS = "random nonce aes sha1 sha2 md5 hmac kdf gcm chapoly curve25519 openssl socket-default vici"
 
 
 def run_dir(settings: Settings) -> Path:
@@ -53,15 +49,12 @@ def served(state: RouterState | None) -> Vpn | None:
     return None if redundancy is not None and redundancy.state == "standby" else state.vpn
 
 
-def render(state: RouterState, settings: Settings) -> Rendered:
-    """Everything the VPN needs; nothing at all without connections."""
-    vpn = served(state)
-    if vpn is None:
-        return Rendered()
-    text = fill(__package__, "strongswan.conf.j2", plugins=PLUGINS, socket=socket_file(settings))
+def render(vpn: Vpn, settings: Settings, plane: Plane) -> Rendered:
+    """Everything the VPN needs."""
+    text = fill(__package__, "strongswan.conf.j2", plugins=f"{plane.plugins} {PLUGINS}", socket=socket_file(settings))
     return Rendered(
         files={config_file(settings): File(text, mode=0o600)},
-        ruleset=_ruleset(vpn),
+        ruleset=_ruleset(vpn, plane),
         units=(
             Unit(
                 name=UNIT,
@@ -73,29 +66,32 @@ def render(state: RouterState, settings: Settings) -> Rendered:
     )
 
 
-def _ruleset(vpn: Vpn) -> Ruleset:
-    to_charon = "ip daddr @vpn_addresses udp dport { 500, 4500 } accept"
+def _ruleset(vpn: Vpn, plane: Plane) -> Ruleset:
+    ours = ["ip daddr @vpn_addresses udp dport { 500, 4500 } accept"]
+    if plane.kernel:
+        ours.append("ip daddr @vpn_addresses meta l4proto esp accept")
     inner = "ip saddr @vpn_remotes ip daddr @vpn_locals"
     clamp = f"tcp flags syn / syn,rst tcp option maxseg size set {MSS}"
     return Ruleset(
-        chains={"vpn_segments": "type filter hook forward priority mangle; policy accept;"},
+        # before the guard accepts what belongs to connections that stand: these outlive a tunnel
+        chains={"vpn_forward": "type filter hook forward priority mangle; policy accept;"},
         rules={
-            "ingress_services": ((300, to_charon),),
-            INPUT: ((300, f"iifname @public_interfaces {to_charon}"),),
+            "ingress_services": tuple((300, rule) for rule in ours),
+            INPUT: tuple((300, f"iifname @public_interfaces {rule}") for rule in ours),
             FORWARD: (
-                (150, "oifname @public_interfaces ip daddr @vpn_remotes drop"),
                 (300, f'iifname @guest_interfaces oifname "{INTERFACE}" ip daddr @vpn_remotes accept'),
                 (300, f'iifname "{INTERFACE}" oifname @guest_interfaces {inner} accept'),
             ),
-            # the kernel's ICMP errors may be lost on the way, TCP does without them
-            "vpn_segments": (
+            "vpn_forward": (
+                (150, "oifname @public_interfaces ip daddr @vpn_remotes drop"),
+                # the kernel's ICMP errors may be lost on the way, TCP does without them
                 (200, f'oifname "{INTERFACE}" {clamp}'),
                 (200, f'iifname "{INTERFACE}" {clamp}'),
             ),
         },
         sets={
             "vpn_addresses": Set("type ipv4_addr;", {str(one.local): "" for one in vpn.connections}),
-            "vpn_remotes": _networks(network for one in vpn.connections for network in one.remote_networks),
+            "vpn_remotes": _networks(vpn.remote_networks),
             "vpn_locals": _networks(network for one in vpn.connections for network in one.local_networks),
         },
     )

@@ -6,12 +6,14 @@ import time
 from typing import Any
 
 from appliance.engine.service import BaseService, Change, Host, Rendered
-from appliance.errors import ApplyError, ProbeError
+from appliance.errors import ApplyError, CommandError, ProbeError
 from appliance.settings import Settings
 from router.document import RouterState
+from router.services.vpn import device
 from router.services.vpn.charon import Charon, RefusedError, charon
 from router.services.vpn.connections import identity, load_conn, load_shared, name
 from router.services.vpn.model import Vpn
+from router.services.vpn.plane import Plane, detect
 from router.services.vpn.render import UNIT, config_file, render, served, socket_file
 from router.services.vpn.watch import Watch
 
@@ -33,10 +35,12 @@ def _await(host: Host) -> None:
             time.sleep(0.01)
 
 
-def _bring(daemon: Charon, vpn: Vpn, rekeyed: frozenset[str]) -> None:
+def _bring(daemon: Charon, vpn: Vpn, plane: Plane, rekeyed: frozenset[str]) -> None:
     """Make charon have exactly these connections; ``rekeyed``: ids of those whose secret is another one now."""
     wanted = {name(one): one for one in vpn.connections}
     loaded = daemon.connections()
+    if plane.kernel and not loaded:
+        device.forget()
     for gone in sorted(loaded - wanted.keys()):
         daemon.unload(gone)
     secrets = daemon.secrets()
@@ -46,7 +50,7 @@ def _bring(daemon: Charon, vpn: Vpn, rekeyed: frozenset[str]) -> None:
         if connection.id not in secrets or connection.id in rekeyed:
             daemon.load_secret(load_shared(connection))
         if key not in loaded:
-            daemon.load(load_conn(connection))
+            daemon.load(load_conn(connection, plane))
         elif connection.id in rekeyed:
             daemon.terminate(key)
 
@@ -60,7 +64,8 @@ class VpnService(BaseService):
         self._watch: Watch | None = None
 
     def render(self, state: RouterState, settings: Settings) -> Rendered:
-        return render(state, settings)
+        vpn = served(state)
+        return Rendered() if vpn is None else render(vpn, settings, detect())
 
     def apply(self, change: Change, host: Host) -> None:
         vpn = served(change.after)
@@ -68,15 +73,20 @@ class VpnService(BaseService):
             if self._watch is not None:
                 self._watch.stop()
                 self._watch = None
+            if served(change.before) is not None and detect().kernel:
+                device.remove()
             return
+        plane = detect()
+        if plane.kernel:
+            device.bring(vpn.remote_networks)
         if UNIT not in change.started and config_file(host.settings) in change.files:
             host.supervisor.restart(UNIT)
         _await(host)
         rekeyed = _rekeyed(served(change.before), vpn)
         try:
             with charon(socket_file(host.settings)) as daemon:
-                _bring(daemon, vpn, rekeyed)
-        except (OSError, RefusedError) as error:
+                _bring(daemon, vpn, plane, rekeyed)
+        except (OSError, RefusedError, CommandError) as error:
             raise ApplyError(f"the VPN connections cannot be loaded: {error}") from error
         watch = self._watching(vpn, host)
         for id in rekeyed:
@@ -94,6 +104,8 @@ class VpnService(BaseService):
         vpn = served(state)
         if vpn is None:
             return None
+        if detect().kernel and (lost := device.missing(vpn.remote_networks)):
+            return lost
         try:
             with charon(socket_file(host.settings)) as daemon:
                 missing = {name(one) for one in vpn.connections} - daemon.connections()
@@ -120,6 +132,9 @@ class VpnService(BaseService):
             return ""
         conditions = self._watch.conditions()
         lines = [
+            "# HELP gatehouse_vpn_plane_info Where IPsec is done: by the kernel or in userspace",
+            "# TYPE gatehouse_vpn_plane_info gauge",
+            f'gatehouse_vpn_plane_info{{plane="{detect().name}"}} 1',
             "# HELP gatehouse_vpn_connection_up Whether a site-to-site connection is connected",
             "# TYPE gatehouse_vpn_connection_up gauge",
         ]
