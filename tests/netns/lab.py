@@ -210,7 +210,7 @@ class Instance:
 
     def processes(self) -> dict[int, str]:
         """Process number in the instance -> command line."""
-        script = 'for p in /proc/[0-9]*; do printf "%s " "${p#/proc/}"; tr "\\0" " " <"$p/cmdline"; echo; done'
+        script = 'for p in /proc/[0-9]*; do printf "%s " "${p#/proc/}"; tr "\\0\\n" "  " <"$p/cmdline"; echo; done'
         lines = self.run(["sh", "-c", script], check=False).stdout.splitlines()
         pairs = (line.split(" ", 1) for line in lines if " " in line)
         return {int(pid): command.strip() for pid, command in pairs if command.strip() and script[:20] not in command}

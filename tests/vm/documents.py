@@ -23,6 +23,8 @@ class Network:
     state: Raw
     guest: Machine
     internet: Machine
+    #: the segment that the router's public address and ``internet`` are on
+    outside: str
 
     def reachable(self) -> bool:
         """Whether the guest's web server answers through the port forward."""
@@ -41,6 +43,7 @@ def build(lab: Lab) -> Network:
         state,
         lab.guest(guests, mac, hostname="vm1"),
         lab.host("internet", public, [f"{INTERNET}/24"]),
+        public,
     )
     network.guest.dhcp(timeout=30)
     network.guest.serve(WEB, "guest")

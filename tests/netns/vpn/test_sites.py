@@ -93,10 +93,15 @@ def test_guests_reach_each_other(sites: Pair, version: str) -> None:
     wait_for(lambda: not sites.a.guest.ping("10.2.1.10"), 5, "the tunnel to end")
 
 
-def test_nothing_leaves_in_the_clear_while_the_tunnel_is_down(sites: Pair) -> None:
-    sniffer = sites.internet.popen([PYTHON, "-c", _SNIFF])
+def _sniff(machine: Machine) -> subprocess.Popen[str]:
+    sniffer = machine.popen([PYTHON, "-c", _SNIFF])
     assert sniffer.stdout is not None
     assert sniffer.stdout.readline() == "ready\n"
+    return sniffer
+
+
+def test_nothing_leaves_in_the_clear_while_the_tunnel_is_down(sites: Pair) -> None:
+    sniffer = _sniff(sites.internet)
     # without a connection the packet goes to the default gateway, so the sniffer does see it
     assert not sites.a.guest.ping("10.2.1.10")
     here, there = sites.connect(psk="another one")
@@ -109,6 +114,23 @@ def test_nothing_leaves_in_the_clear_while_the_tunnel_is_down(sites: Pair) -> No
     assert any("10.2.1.10 1" in line for line in seen), seen
     assert any("203.0.113.254 1" in line for line in seen), seen
     assert not any("10.2.1.11" in line for line in seen), seen
+
+
+def test_what_outlives_a_tunnel_does_not_leave_in_the_clear(sites: Pair) -> None:
+    sites.push()
+    sites.wait_up()
+    stream = _stream(sites.a.guest, "10.2.1.10", 400)
+    wait_for(lambda: sites.a.guest.ping("10.2.1.10"), 5, "an echo from the other site")
+    sniffer = _sniff(sites.internet)
+    sites.b.push()
+    sites.a.wait_state("Disconnected", "to-203.0.113.2")
+    assert not sites.a.guest.ping("10.2.1.10")
+    assert stream.poll() is None, "the stream ended before the tunnel"
+    sites.a.guest.ping("203.0.113.254")
+    seen = sniffer.communicate(timeout=10)[0].split("\n")
+    stream.communicate(timeout=60)
+    assert any("203.0.113.254 1" in line for line in seen), seen
+    assert not any("10.2.1.10" in line for line in seen), seen
 
 
 def test_a_stranger_gets_nothing_through(sites: Pair) -> None:
