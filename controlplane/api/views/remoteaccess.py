@@ -21,6 +21,7 @@ class RemoteAccessVpnResponse(OwnedResponse):
     iprange: str = shown("addresses that clients get", ...)
     presharedkey: str = shown("the IPsec preshared key, for L2TP", ...)
     state: str = shown("Added, Running or Removed", ...)
+    statedetail: str | None = shown("what is not served of it, and why")
     fordisplay: bool = shown("it is shown to its owner", ...)
     networkid: str = shown("id of the network that clients reach", ...)
     networkname: str = shown("name of the network that clients reach", ...)
@@ -47,6 +48,7 @@ def show_remote_access(rows: Sequence[RemoteAccessVpn], key: Callable[[bytes], s
             iprange=f"{IPv4Address(row.first) + 1}-{row.last}",
             presharedkey=key(row.psk),
             state=row.state,
+            statedetail=row.detail or None,
             fordisplay=row.for_display,
             networkid=row.network_id,
             networkname=row.network.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controlplane.store.models.base import Entity
@@ -45,8 +45,10 @@ class Appliance(Entity):
     redundant_state: Mapped[str] = mapped_column(String(16), default="UNKNOWN")
     #: what the load balancer reported last: rule id -> "address:port" -> "Up" or "Down"
     balanced: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    #: what the VPN reported last: connection id -> "state" and "detail"
+    #: what the VPN reported last: connection id -> "state" and "detail", address of remote access -> "detail"
     tunnels: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    #: number of the newest entry of remote access VPNs' logs that was made an event
+    visits_seen: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     removed: Mapped[datetime | None]
 
 

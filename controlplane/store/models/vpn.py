@@ -95,6 +95,8 @@ class RemoteAccessVpn(Entity):
     for_display: Mapped[bool] = mapped_column(default=True)
     #: "Added", "Running"; "Removed" on its way out, when it is no longer part of the desired state
     state: Mapped[str] = mapped_column(String(16), default="Added")
+    #: what its router does not serve of it, and why
+    detail: Mapped[str] = mapped_column(String(1024), default="")
     #: DNS name that IKEv2 clients know it by; None for the address
     server_name: Mapped[str | None] = mapped_column(String(255))
     #: what it shows IKEv2 clients, and the authority's that they trust, PEM

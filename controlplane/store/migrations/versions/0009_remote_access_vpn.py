@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("open_firewall", sa.Boolean(), nullable=False),
         sa.Column("for_display", sa.Boolean(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("detail", sa.String(length=1024), nullable=False),
         sa.Column("server_name", sa.String(length=255), nullable=True),
         sa.Column("certificate", sa.Text(), nullable=False),
         sa.Column("authority", sa.Text(), nullable=False),
@@ -68,6 +69,7 @@ def upgrade() -> None:
 
     for table in ("vpn_gateway", "vpn_connection"):
         op.add_column(table, sa.Column("for_display", sa.Boolean(), server_default=sa.true(), nullable=False))
+    op.add_column("appliance", sa.Column("visits_seen", sa.BigInteger(), server_default="0", nullable=False))
     _offer_vpn()
 
 
@@ -95,6 +97,7 @@ def _offer_vpn() -> None:
 
 
 def downgrade() -> None:
+    op.drop_column("appliance", "visits_seen")
     for table in ("vpn_gateway", "vpn_connection"):
         op.drop_column(table, "for_display")
     with op.batch_alter_table("remote_access_vpn", schema=None) as batch_op:

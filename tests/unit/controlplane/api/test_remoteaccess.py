@@ -13,8 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from pydantic_core import from_json
 from sqlalchemy import select, update
 
+from appliance.schema.status import Status
 from controlplane.convergence.compile.router import compile_router
 from controlplane.convergence.intent.load import load
+from controlplane.convergence.observe import take_status
+from controlplane.convergence.roles import role_of
 from controlplane.network import remoteaccess
 from controlplane.store.models import (
     Account,
@@ -61,6 +64,26 @@ class Site:
         RouterDocument.model_validate(from_json(body))
         found: list[dict[str, Any]] = from_json(body)["state"].get("vpn", {}).get("remote", [])
         return found
+
+    def report(self, *numbers: int, event: str = "connect", detail: str = "") -> bool:
+        """Take in a router's report whose log has these entries; whether it was news."""
+        entry = {"event": event, "user": "ann", "protocol": "ikev2", "client": "10.1.2.6", "peer": "198.51.100.7"}
+        log = [{"number": number, "at": "2030-01-01T00:00:00Z", **entry} for number in numbers]
+        remote = {self.address["ipaddress"]: {"sessions": [], "log": log, "detail": detail}}
+        with self.tenant.runtime.database.transaction() as session:
+            router = session.scalars(select(Appliance).where(Appliance.network_id == self.network)).one()
+            status = Status(
+                id=router.id,
+                role="router",
+                version=router.version or "1",
+                started=1.0,
+                generation=router.observed_generation,
+                digest="",
+                reports={"vpn": {"connections": {}, "remote": remote}},
+            )
+            news = role_of(router).has_reports(router, status)
+            take_status(session, router, status)
+            return news
 
     def users(self) -> list[str]:
         """Names of the users that the router would be sent now."""
@@ -345,6 +368,32 @@ def test_events_and_usage(site: Site) -> None:
         [span] = session.scalars(select(UsageSpan).where(UsageSpan.usage_type == UsageType.VPN_USERS))
         assert (span.subject_id, span.details) == (user, {"name": "ann"})
         assert span.end is not None
+
+
+def test_each_visit_is_an_event_once(site: Site) -> None:
+    def told() -> list[str]:
+        return [type for type, _ in site.tenant.events() if type in ("VPN.USER.CONNECT", "VPN.USER.DISCONNECT")]
+
+    site.create()
+    base = 1_900_000_000_000  # beyond 32 bits, as numbers from a clock are
+    assert site.report(base + 1, base + 2)
+    assert not site.report(base + 1, base + 2)
+    assert told() == ["VPN.USER.CONNECT"] * 2
+    assert site.report(base + 2, base + 3, event="disconnect")
+    assert told() == ["VPN.USER.CONNECT", "VPN.USER.CONNECT", "VPN.USER.DISCONNECT"]
+    [event] = site.tenant.call("listEvents", type="VPN.USER.DISCONNECT")["event"]
+    assert "ann disconnected" in event["description"]
+    assert "198.51.100.7" in event["description"]
+
+
+def test_what_is_not_served_is_told(site: Site) -> None:
+    site.create()
+    assert site.report(detail="no L2TP: the kernel has no IPsec")
+    assert not site.report(detail="no L2TP: the kernel has no IPsec")
+    [listed] = site.tenant.call("listRemoteAccessVpns")["remoteaccessvpn"]
+    assert listed["statedetail"] == "no L2TP: the kernel has no IPsec"
+    assert site.report()
+    assert "statedetail" not in site.tenant.call("listRemoteAccessVpns")["remoteaccessvpn"][0]
 
 
 def test_what_is_not_for_display_is_for_administrators(site: Site, bob: Tenant) -> None:
