@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address
@@ -31,6 +32,7 @@ from controlplane.store.models import (
     now,
 )
 from controlplane.usage.types import UsageType
+from controlplane.vpnprofiles.clients import PROFILES
 from router.document import RouterDocument
 from tests.acting import Tenant
 
@@ -394,6 +396,27 @@ def test_what_is_not_served_is_told(site: Site) -> None:
     assert listed["statedetail"] == "no L2TP: the kernel has no IPsec"
     assert site.report()
     assert "statedetail" not in site.tenant.call("listRemoteAccessVpns")["remoteaccessvpn"][0]
+
+
+def test_profiles(site: Site, bob: Tenant) -> None:
+    site.tenant.run("addVpnUser", username="ann", password=PASSWORD)
+    made = site.create(servername="vpn.example.org")
+    call = site.tenant.call
+    for client, protocol in PROFILES:
+        got = call("getVpnClientProfile", id=made["id"], client=client, protocol=protocol, username="ann")
+        profile = got["vpnclientprofile"]
+        assert PASSWORD not in profile["content"]
+        assert ("cacertificate" in profile) == (protocol == "ikev2")
+        key = made["presharedkey"]
+        written = base64.b64encode(key.encode()).decode() if client == "apple" else key
+        assert (written in profile["content"]) == (protocol == "l2tp")
+        assert ("vpn.example.org" if protocol == "ikev2" else made["publicip"]) in profile["content"]
+        assert profile["filename"].startswith("net-")
+    answer = call.error("getVpnClientProfile", id=made["id"], client="android", protocol="l2tp")
+    assert "l2tp is there for windows, apple, networkmanager" in answer["errortext"]
+    answer = call.error("getVpnClientProfile", id=made["id"], client="apple", username="ben")
+    assert "no VPN user ben" in answer["errortext"]
+    assert bob.call.error("getVpnClientProfile", id=made["id"], client="apple")["errorcode"] == 531
 
 
 def test_what_is_not_for_display_is_for_administrators(site: Site, bob: Tenant) -> None:
