@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import signal
-import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -14,24 +12,13 @@ from typing import Any
 
 from appliance.engine.service import BaseService, Change, Host, Rendered
 from appliance.errors import ApplyError, CheckFailedError, ProbeError
+from appliance.inquiry import ask
 from appliance.settings import Settings
 from consoleproxy.document import ConsoleProxyState
 from consoleproxy.services.console.render import UNIT, certificate_file, config_file, render, socket_file
 
 #: seconds the relay has to take a configuration up
 PATIENCE = 8.0
-
-
-def ask(path: Path) -> dict[str, Any]:
-    """The relay's status (relay/status.py). Raises OSError and ValueError."""
-    with socket.socket(socket.AF_UNIX) as asking:
-        asking.settimeout(2)
-        asking.connect(str(path))
-        text = b""
-        while part := asking.recv(65536):
-            text += part
-    status: dict[str, Any] = json.loads(text)
-    return status
 
 
 def _digest(settings: Settings) -> str:

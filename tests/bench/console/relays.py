@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from appliance.inquiry import ask
 from appliance.settings import Settings
 from consoleproxy.document import ConsoleProxyState
 from consoleproxy.services.console.render import render, socket_file
-from consoleproxy.services.console.service import ask
 from tests.certificates import self_signed
 from tests.wait import wait_for
 

@@ -8,10 +8,8 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.webfront import server_context
 from consoleproxy.services.console.model import Console
-
-#: TLS 1.3's suites are chosen by OpenSSL; for 1.2 those with forward secrecy and authenticated encryption
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class ConfigError(Exception):
@@ -57,14 +55,4 @@ def _context(path: Path, digest: str) -> ssl.SSLContext | None:
         raise ConfigError(f"{path.name} is not the one that the configuration goes with")
     context = server_context()
     context.load_cert_chain(path)
-    return context
-
-
-def server_context() -> ssl.SSLContext:
-    """A context for browsers, without a certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
     return context

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import resource
 import signal
-import socket
-import ssl
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from consoleproxy.services.console.relay.config import ConfigError, load, server_context
+from appliance.inquiry import answer
+from appliance.webfront import front, listening
+from consoleproxy.services.console.relay.config import ConfigError, load
 from consoleproxy.services.console.relay.ledger import Ledger
 from consoleproxy.services.console.relay.page import assets
 from consoleproxy.services.console.relay.pages import Pages
@@ -27,10 +25,6 @@ log = logging.getLogger(__name__)
 BACKLOG = 512
 #: seconds for a TLS handshake
 TLS_SECONDS = 10.0
-#: <linux/in.h>: bind to an address that is not there yet
-IP_FREEBIND = 15
-#: milliseconds for which a browser's kernel may leave what was sent unanswered (tcp(7))
-USER_TIMEOUT = 60_000
 
 
 class Relay:
@@ -61,7 +55,7 @@ class Relay:
         self._site = Site(self._config, self._registry, self._recordings, files)
         self._pages = Pages(self._site.handle)
         await self._listen()
-        await self._answer_agent()
+        self._agent = await answer(self._config.socket, self._status)
         ticking = loop.create_task(self._tick())
         await stopped.wait()
         ticking.cancel()
@@ -105,38 +99,13 @@ class Relay:
         self._served = config.digest
 
     async def _listener(self, address: str, port: int, secure: bool) -> asyncio.Server:
-        listening = socket.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-        # inherited by the connections: keep small packets moving, notice browsers that are gone
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
-        try:
-            listening.bind((address, port))
-        except OSError:
-            listening.close()
-            raise
         return await asyncio.get_running_loop().create_server(
             self._pages,
-            sock=listening,
+            sock=listening(address, port),
             backlog=BACKLOG,
-            ssl=self._front() if secure else None,
+            ssl=front(lambda: self._config.context) if secure else None,
             ssl_handshake_timeout=TLS_SECONDS if secure else None,
         )
-
-    def _front(self) -> ssl.SSLContext:
-        """A context that passes each handshake on to the newest certificate's."""
-        front = server_context()
-
-        def choose(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-            if self._config.context is not None:
-                connection.context = self._config.context
-
-        front.sni_callback = choose  # called without a name too
-        return front
 
     # ---- time
 
@@ -151,20 +120,6 @@ class Relay:
                 log.exception("every second")
 
     # ---- the agent
-
-    async def _answer_agent(self) -> None:
-        with suppress(FileNotFoundError):
-            self._config.socket.unlink()
-        self._agent = await asyncio.start_unix_server(self._tell, self._config.socket)
-
-    async def _tell(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            writer.write(json.dumps(await self._status()).encode())
-            await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
 
     async def _status(self) -> dict[str, Any]:
         """What is served and what became of sessions; times are UNIX times, ``sent`` and ``received`` octets."""
