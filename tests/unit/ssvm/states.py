@@ -20,6 +20,7 @@ def job(kind: str = "download", **more: Any) -> Raw:
             "peer": "s-2",
             "checksum": f"sha256:{'0' * 64}",
             "size": 4096,
+            "format": "qcow2",
         },
         "convert": {"source_store": "primary", "source_path": "volumes/v1", "format": "qcow2"},
         "delete": {},

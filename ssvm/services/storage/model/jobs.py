@@ -111,7 +111,8 @@ class Upload(_Intake):
 class Copy(_Job):
     """Fetch an object from another SSVM by mutual TLS, from a ``Link`` there whose ``peer`` is this appliance.
 
-    What comes must have the checksum and size that the source's report had for it.
+    What comes must have the checksum, size and format that the source's report had for it (``Result``:
+    ``object_checksum``, ``physical_size``, ``format``).
     """
 
     kind: Literal["copy"] = "copy"
@@ -121,6 +122,8 @@ class Copy(_Job):
     peer: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     checksum: Checksum
     size: Bytes
+    format: Format
+    virtual_limit: Bytes = 1 << 42
 
 
 class Convert(_Job):

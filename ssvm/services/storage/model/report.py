@@ -40,7 +40,7 @@ class Result(Frozen):
 
     #: of the file as it came, by the algorithm that the job asked for, else sha256: ``sha256:<hexadecimal>``
     checksum: str
-    #: SHA-256 and bytes of the object as it is in the store: what a ``Copy`` of it must have
+    #: digest (SHA-256 or stronger) and bytes of the object as it is in the store: what a ``Copy`` of it must have
     object_checksum: str
     physical_size: int
     format: Format

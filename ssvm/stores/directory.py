@@ -1,0 +1,94 @@
+"""A store that is a directory: of the appliance's own disk, or mounted there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ssvm.errors import full
+from ssvm.jobs.context import Cancel, Progress
+from ssvm.services.storage.model.stores import DirectoryStore
+from ssvm.stores.base import CHUNK, Capacity, NoObjectError, StoreError
+
+#: no object's path begins with a dot
+STAGING = ".parts"
+
+
+class Directory:
+    """Objects are files below the directory. They come into being by rename(2), with everything on the disk."""
+
+    def __init__(self, store: DirectoryStore) -> None:
+        self._root = Path(store.path)
+        self.staging = self._root / STAGING
+
+    def put(self, source: Path, path: str, progress: Progress, cancel: Cancel) -> None:
+        target = self._root / path
+        try:
+            made = _missing(target.parent)
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            source.chmod(0o644)
+            source.replace(target)
+            for directory in {target.parent, *(new.parent for new in made), source.parent}:
+                _sync(directory)
+        except OSError as error:
+            raise full(error) or _broken(error) from error
+
+    def size(self, path: str) -> int | None:
+        try:
+            return (self._root / path).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _broken(error) from error
+
+    def read(self, path: str, offset: int, length: int) -> Iterator[bytes]:
+        try:
+            with (self._root / path).open("rb", buffering=0) as file:
+                file.seek(offset)
+                while length and (data := file.read(min(CHUNK, length))):
+                    length -= len(data)
+                    yield data
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NoObjectError(f"there is no {path}") from error
+        except OSError as error:
+            raise _broken(error) from error
+
+    def delete(self, path: str) -> None:
+        target = self._root / path
+        try:
+            target.unlink(missing_ok=True)
+            for directory in target.relative_to(self._root).parents[:-1]:
+                (self._root / directory).rmdir()  # as long as they are empty
+        except (NotADirectoryError, FileNotFoundError):
+            return
+        except OSError as error:
+            if target.exists():
+                raise _broken(error) from error
+        with suppress(OSError):
+            _sync(target.parent)
+
+    def capacity(self) -> Capacity:
+        try:
+            self.staging.mkdir(mode=0o700, exist_ok=True)
+            found = os.statvfs(self._root)
+        except OSError as error:
+            raise _broken(error) from error
+        return Capacity(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+
+
+def _missing(directory: Path) -> list[Path]:
+    return [parent for parent in (directory, *directory.parents) if not parent.exists()]
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _broken(error: OSError) -> StoreError:
+    return StoreError(f"the directory cannot be used: {error.strerror or error}")
