@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,13 @@ class Charon:
         """End the tunnels of a connection, telling the peer, but not waiting for it."""
         while tunnels := [one for one in self.tunnels() if one.connection == connection]:
             for tunnel in tunnels:
-                try:
-                    # a peer that does not answer is given 0 s: it is told, and gone
-                    list(self._session.terminate({"ike-id": tunnel.unique, "force": "yes", "timeout": "-1"}))
-                except _vici_errors():
-                    continue  # it ended by itself
+                self.end(tunnel.unique)
+
+    def end(self, unique: str) -> None:
+        """End the association of this number; it may have ended by itself."""
+        with suppress(_vici_errors()):
+            # a peer that does not answer is given 0 s: it is told, and gone
+            list(self._session.terminate({"ike-id": unique, "force": "yes", "timeout": "-1"}))
 
     def secrets(self) -> set[str]:
         """Ids of the loaded shared secrets."""
@@ -75,13 +77,44 @@ class Charon:
 
     def tunnels(self) -> list[Tunnel]:
         """What there is now, half-open ones included."""
-        return [_tunnel(name, values) for entry in self._session.list_sas() for name, values in entry.items()]
+        return [_tunnel(name, values) for name, values in self.associations()]
 
-    def _refusable(self, command: str, message: Message) -> None:
+    def associations(self) -> list[tuple[str, dict[str, Any]]]:
+        """Connection and charon's own description of each IKE security association (its vici's ``list-sa``)."""
+        return [pair for entry in self._session.list_sas() for pair in entry.items()]
+
+    def pools(self) -> set[str]:
+        """Names of the pools of addresses."""
+        return set(self._session.get_pools())
+
+    def load_pool(self, pool: Message) -> None:
+        self._refusable("load-pool", pool)
+
+    def unload_pool(self, name: str) -> None:
+        self._refusable("unload-pool", {"name": name})
+
+    def keys(self) -> set[str]:
+        """Ids of the loaded private keys."""
+        return {entry.decode() for entry in self._session.get_keys().get("keys", [])}
+
+    def load_key(self, pem: str) -> str:
+        """Load a private key; its id."""
+        id: bytes = self._refusable("load-key", {"type": "any", "data": pem})["id"]
+        return id.decode()
+
+    def unload_key(self, id: str) -> None:
+        self._refusable("unload-key", {"id": id})
+
+    def load_authority(self, pem: str) -> None:
+        """Load the certificate of an authority."""
+        self._refusable("load-cert", {"type": "X509", "flag": "CA", "data": pem})
+
+    def _refusable(self, command: str, message: Message) -> dict[str, Any]:
         try:
-            self._session.request(command, message)
+            answer: dict[str, Any] = self._session.request(command, message)
         except _vici_errors() as error:
             raise RefusedError(f"charon refuses {command}: {error}") from error
+        return answer
 
 
 class RefusedError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import summarize_address_range
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -130,6 +131,17 @@ class Vpn(Frozen):
 
     connections: tuple[SiteConnection, ...] = ()
     remote: tuple[RemoteAccess, ...] = ()
+
+    @property
+    def ends(self) -> tuple[Address, ...]:
+        """This router's addresses that speak IKE."""
+        return (*(one.local for one in self.connections), *(one.address for one in self.remote))
+
+    @property
+    def routed(self) -> frozenset[Network]:
+        """Everything that is reached through tunnels: what is behind peers, and clients."""
+        clients = (summarize_address_range(one.clients.first, one.clients.last) for one in self.remote)
+        return self.remote_networks.union(*clients)
 
     @property
     def remote_networks(self) -> frozenset[Network]:

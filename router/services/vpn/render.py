@@ -12,12 +12,13 @@ from pathlib import Path
 
 from appliance.engine.service import File, Rendered, Unit
 from appliance.netfilter.base import FORWARD, INPUT
-from appliance.netfilter.ruleset import Ruleset, Set
+from appliance.netfilter.ruleset import Ruleset, Set, merge
 from appliance.settings import Settings
 from appliance.templates import fill
 from router.document import RouterState
 from router.services.vpn.model import Vpn
 from router.services.vpn.plane import INTERFACE, MTU, Plane
+from router.services.vpn.remote import part as remote
 
 UNIT = "charon"
 PROGRAM = "/usr/sbin/charon-systemd"
@@ -25,7 +26,10 @@ PROGRAM = "/usr/sbin/charon-systemd"
 MSS = MTU - 40
 
 #: those of every plane
-PLUGINS = "random nonce aes sha1 sha2 md5 hmac kdf gcm chapoly curve25519 openssl socket-default vici"
+PLUGINS = (
+    "random nonce aes sha1 sha2 md5 hmac kdf gcm chapoly curve25519 openssl "
+    "pem x509 pkcs1 pkcs8 pubkey eap-identity eap-mschapv2 socket-default vici"
+)
 
 
 def run_dir(settings: Settings) -> Path:
@@ -42,8 +46,8 @@ def config_file(settings: Settings) -> Path:
 
 
 def served(state: RouterState | None) -> Vpn | None:
-    """What this router has tunnels for now: none without connections, nor on standby, where it has no addresses."""
-    if state is None or state.vpn is None or not state.vpn.connections:
+    """What this router has tunnels for now: none when it is empty, nor on standby, where it has no addresses."""
+    if state is None or state.vpn is None or not (state.vpn.connections or state.vpn.remote):
         return None
     redundancy = state.interfaces.redundancy
     return None if redundancy is not None and redundancy.state == "standby" else state.vpn
@@ -52,9 +56,10 @@ def served(state: RouterState | None) -> Vpn | None:
 def render(vpn: Vpn, settings: Settings, plane: Plane) -> Rendered:
     """Everything the VPN needs."""
     text = fill(__package__, "strongswan.conf.j2", plugins=f"{plane.plugins} {PLUGINS}", socket=socket_file(settings))
+    more = remote.render(vpn.remote, settings, plane)
     return Rendered(
-        files={config_file(settings): File(text, mode=0o600)},
-        ruleset=_ruleset(vpn, plane),
+        files={config_file(settings): File(text, mode=0o600), **more.files},
+        ruleset=merge([_ruleset(vpn, plane), more.ruleset]),
         units=(
             Unit(
                 name=UNIT,
@@ -62,6 +67,7 @@ def render(vpn: Vpn, settings: Settings, plane: Plane) -> Rendered:
                 capabilities=frozenset({"net_admin", "net_bind_service", "net_raw"}),
                 writable=(run_dir(settings),),
             ),
+            *more.units,
         ),
     )
 
@@ -90,7 +96,7 @@ def _ruleset(vpn: Vpn, plane: Plane) -> Ruleset:
             ),
         },
         sets={
-            "vpn_addresses": Set("type ipv4_addr;", {str(one.local): "" for one in vpn.connections}),
+            "vpn_addresses": Set("type ipv4_addr;", {str(end): "" for end in vpn.ends}),
             "vpn_remotes": _networks(vpn.remote_networks),
             "vpn_locals": _networks(network for one in vpn.connections for network in one.local_networks),
         },

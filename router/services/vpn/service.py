@@ -14,6 +14,9 @@ from router.services.vpn.charon import Charon, RefusedError, charon
 from router.services.vpn.connections import identity, load_conn, load_shared, name
 from router.services.vpn.model import Vpn
 from router.services.vpn.plane import Plane, detect
+from router.services.vpn.remote.bring import missing
+from router.services.vpn.remote.ike import is_ours
+from router.services.vpn.remote.part import RemotePart
 from router.services.vpn.render import UNIT, config_file, render, served, socket_file
 from router.services.vpn.watch import Watch
 
@@ -41,9 +44,9 @@ def _bring(daemon: Charon, vpn: Vpn, plane: Plane, rekeyed: frozenset[str]) -> N
     loaded = daemon.connections()
     if plane.kernel and not loaded:
         device.forget()
-    for gone in sorted(loaded - wanted.keys()):
+    for gone in sorted(key for key in loaded - wanted.keys() if not is_ours(key)):
         daemon.unload(gone)
-    secrets = daemon.secrets()
+    secrets = {id for id in daemon.secrets() if not is_ours(id)}
     for id in sorted(secrets - {one.id for one in vpn.connections}):
         daemon.unload_secret(id)
     for key, connection in wanted.items():
@@ -62,6 +65,7 @@ class VpnService(BaseService):
 
     def __init__(self) -> None:
         self._watch: Watch | None = None
+        self._remote = RemotePart()
 
     def render(self, state: RouterState, settings: Settings) -> Rendered:
         vpn = served(state)
@@ -73,19 +77,22 @@ class VpnService(BaseService):
             if self._watch is not None:
                 self._watch.stop()
                 self._watch = None
+            self._remote.stop()
             if served(change.before) is not None and detect().kernel:
                 device.remove()
             return
         plane = detect()
         if plane.kernel:
-            device.bring(vpn.remote_networks)
+            device.bring(vpn.routed)
         if UNIT not in change.started and config_file(host.settings) in change.files:
             host.supervisor.restart(UNIT)
         _await(host)
-        rekeyed = _rekeyed(served(change.before), vpn)
+        before = served(change.before)
+        rekeyed = _rekeyed(before, vpn)
         try:
             with charon(socket_file(host.settings)) as daemon:
                 _bring(daemon, vpn, plane, rekeyed)
+                self._remote.bring(daemon, before.remote if before is not None else (), vpn.remote, plane, host)
         except (OSError, RefusedError, CommandError) as error:
             raise ApplyError(f"the VPN connections cannot be loaded: {error}") from error
         watch = self._watching(vpn, host)
@@ -104,15 +111,16 @@ class VpnService(BaseService):
         vpn = served(state)
         if vpn is None:
             return None
-        if detect().kernel and (lost := device.missing(vpn.remote_networks)):
+        if detect().kernel and (lost := device.missing(vpn.routed)):
             return lost
         try:
             with charon(socket_file(host.settings)) as daemon:
-                missing = {name(one) for one in vpn.connections} - daemon.connections()
+                lacking = _lacking(daemon, vpn)
         except OSError:
             return None  # the supervisor starts it again, the probe tells
         self._watching(vpn, host)  # an agent that adopted a running charon begins here
-        return f"charon lacks connection {', '.join(map(identity, sorted(missing)[:3]))}" if missing else None
+        self._remote.watch(vpn.remote, detect(), host)
+        return f"charon lacks connection {', '.join(lacking[:3])}" if lacking else None
 
     def probe(self, state: RouterState, host: Host) -> None:
         vpn = served(state)
@@ -120,11 +128,11 @@ class VpnService(BaseService):
             return
         try:
             with charon(socket_file(host.settings)) as daemon:
-                missing = {name(one) for one in vpn.connections} - daemon.connections()
+                lacking = _lacking(daemon, vpn)
         except OSError as error:
             raise ProbeError(f"charon does not answer: {error}; {host.supervisor.log_tail(UNIT, 3)}") from error
-        if missing:
-            raise ProbeError(f"charon lacks connection {', '.join(map(identity, sorted(missing)[:3]))}")
+        if lacking:
+            raise ProbeError(f"charon lacks connection {', '.join(lacking[:3])}")
 
     def metrics(self, state: RouterState, host: Host) -> str:
         vpn = served(state)
@@ -145,14 +153,27 @@ class VpnService(BaseService):
         return "\n".join(lines) + "\n"
 
     def report(self, host: Host) -> Any:
-        """``{"connections": {id: {"state": ..., "detail": ...}}}``; None without any."""
+        """``{"connections": {id: {"state": ..., "detail": ...}}, "remote": {...}}``; None without any.
+
+        ``remote`` is by public address: ``{"sessions": [{"user", "protocol", "client", "peer", "since"}], "log":
+        [{"number", "event", "user", "protocol", "client", "peer", "at"}], "detail": text}``. ``event`` is
+        ``connect`` or ``disconnect``; numbers of the log rise, also over restarts, and the oldest entries go.
+        ``detail`` says what is not served and why.
+        """
         if self._watch is None:
             return None
         return {
             "connections": {
                 id: {"state": one.state, "detail": one.detail} for id, one in sorted(self._watch.conditions().items())
-            }
+            },
+            "remote": self._remote.report(),
         }
+
+
+def _lacking(daemon: Charon, vpn: Vpn) -> list[str]:
+    """Connections that charon should have and has not."""
+    sites = {name(one) for one in vpn.connections} - daemon.connections()
+    return sorted({*map(identity, sites), *missing(daemon, vpn.remote, detect())})
 
 
 def _rekeyed(before: Vpn | None, after: Vpn) -> frozenset[str]:

@@ -79,7 +79,8 @@ class RemoteAccess(Frozen):
     """Remote access on one public address.
 
     Clients get an address of ``clients`` and reach ``networks``, networks of this router's guests, by routes they are
-    given, and ``dns``, this router's resolver on one of its guest interfaces; nothing else.
+    given, and ``dns``, this router's resolver on one of its guest interfaces; nothing else. With both protocols
+    L2TP has the lower half of the range and IKEv2 the upper one.
     """
 
     address: Address
@@ -100,6 +101,8 @@ class RemoteAccess(Frozen):
     def _problems(self) -> Iterator[Problem]:
         if not self.l2tp and self.ikev2 is None:
             yield ("l2tp",), "must be on where ikev2 is absent, for clients have no way in"
+        if self.l2tp and self.ikev2 is not None and int(self.clients.last) - int(self.clients.first) < 2:
+            yield ("clients", "last"), "must leave an address for each of l2tp and ikev2, which share the range"
         for index, name in repeated([user.name.lower() for user in self.users]):
             yield ("users", index, "name"), f"{name} is given twice (case is not looked at)"
         for index, network in enumerate(self.networks):

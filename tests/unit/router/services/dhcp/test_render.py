@@ -27,6 +27,8 @@ group=
 bind-dynamic
 except-interface=lo
 interface=eth0
+# by address too: clients of the VPN ask by another interface, as far as the firewall lets them
+listen-address=10.1.1.1
 
 # --- DHCP: a MAC that is in the hosts file gets its address, any other gets no answer at all
 dhcp-authoritative

@@ -1,0 +1,82 @@
+"""Remote access as the part of the VPN service that it is: brought about, watched and reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from appliance.engine.service import Host, Rendered
+from appliance.netfilter.ruleset import merge
+from appliance.settings import Settings
+from router.services.vpn.charon import Charon
+from router.services.vpn.plane import Plane
+from router.services.vpn.remote import firewall, l2tp
+from router.services.vpn.remote.bring import barred, bring
+from router.services.vpn.remote.model import RemoteAccess
+from router.services.vpn.remote.sessions import Sessions, end
+
+
+def served_by_l2tp(remote: Sequence[RemoteAccess], plane: Plane, settings: Settings) -> list[RemoteAccess]:
+    """Where clients of L2TP are served; where not, ``RemotePart.report`` says why."""
+    wanted = [one for one in remote if one.l2tp]
+    return wanted if wanted and not l2tp.obstacle(plane, settings) else []
+
+
+def render(remote: Sequence[RemoteAccess], settings: Settings, plane: Plane) -> Rendered:
+    """What remote access adds to the VPN's files, rules and units."""
+    if not remote:
+        return Rendered()
+    by_l2tp = served_by_l2tp(remote, plane, settings)
+    rendered = l2tp.render(by_l2tp, settings)
+    rules = merge([rendered.ruleset, firewall.ruleset(remote, l2tp=by_l2tp)])
+    return Rendered(rendered.files, rules, rendered.units)
+
+
+class RemotePart:
+    """Keeps the watch over sessions while there is remote access."""
+
+    def __init__(self) -> None:
+        self._sessions: Sessions | None = None
+        self._remote: Sequence[RemoteAccess] = ()
+        self._obstacle = ""
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        if self._sessions is not None:
+            self._sessions.stop()
+        self._sessions, self._remote = None, ()
+
+    def bring(
+        self, daemon: Charon, before: Sequence[RemoteAccess], after: Sequence[RemoteAccess], plane: Plane, host: Host
+    ) -> None:
+        """Load ``after`` and end the sessions that it does not allow. Raises OSError and RefusedError."""
+        bring(daemon, after, plane)
+        sessions = self.watch(after, plane, host)
+        if sessions is None:
+            return
+        if over := barred(sessions.look(), before, after):
+            end(over, sessions.socket)
+
+    def watch(self, remote: Sequence[RemoteAccess], plane: Plane, host: Host) -> Sessions | None:
+        """Begin the watch, also over what an agent before this one brought about."""
+        if not remote:
+            self.stop()
+            return None
+        self._remote = remote
+        self._obstacle = l2tp.obstacle(plane, host.settings)
+        if self._sessions is None:
+            self._sessions = Sessions(host.settings.run_dir / "vpn/charon.vici", l2tp.notes_dir(host.settings))
+            self._sessions.start()
+        return self._sessions
+
+    def report(self) -> dict[str, Any]:
+        """Public address -> sessions, log of connects and disconnects, and what is not served and why."""
+        if self._sessions is None:
+            return {}
+        return {
+            str(one.address): {
+                **self._sessions.report(str(one.address)),
+                "detail": self._obstacle if one.l2tp else "",
+            }
+            for one in self._remote
+        }
