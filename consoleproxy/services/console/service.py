@@ -17,21 +17,21 @@ from appliance.settings import Settings
 from consoleproxy.document import ConsoleProxyState
 from consoleproxy.services.console.render import UNIT, certificate_file, config_file, render, socket_file
 
-#: seconds the relay has to take a configuration up
-PATIENCE = 8.0
+#: seconds the relay has to take a configuration up; starting takes ten where the processor is emulated
+PATIENCE = 30.0
 
 
 def _digest(settings: Settings) -> str:
     return hashlib.sha256(config_file(settings).read_bytes()).hexdigest()
 
 
-def _trouble(host: Host) -> str:
+def _trouble(settings: Settings) -> str:
     """Why the relay does not serve what it was told to; "" when it does."""
     try:
-        status = ask(socket_file(host.settings))
-        wanted = _digest(host.settings)
+        status = ask(socket_file(settings))
+        wanted = _digest(settings)
     except (OSError, ValueError) as error:
-        return f"the relay does not answer: {error}; {host.supervisor.log_tail(UNIT, 3)}"
+        return f"the relay does not answer: {error}"
     if status["error"]:
         return str(status["error"])
     return "" if status["digest"] == wanted else "the relay serves an older configuration"
@@ -64,14 +64,14 @@ class ConsoleService(BaseService):
         if UNIT not in change.started:
             host.supervisor.signal(UNIT, signal.SIGHUP)
         deadline = time.monotonic() + PATIENCE
-        while trouble := _trouble(host):
+        while trouble := _trouble(host.settings):
             if host.supervisor.pid(UNIT) is None or time.monotonic() > deadline:
-                raise ApplyError(trouble)
+                raise ApplyError(f"{trouble}; its log: {host.supervisor.log_tail(UNIT, 3)}")
             time.sleep(0.005)
 
     def probe(self, state: ConsoleProxyState, host: Host) -> None:
-        if render(state, host.settings).units and (trouble := _trouble(host)):
-            raise ProbeError(trouble)
+        if render(state, host.settings).units and (trouble := _trouble(host.settings)):
+            raise ProbeError(f"{trouble}; its log: {host.supervisor.log_tail(UNIT, 3)}")
 
     def metrics(self, state: ConsoleProxyState, host: Host) -> str:
         try:

@@ -30,6 +30,8 @@ PEER, PEER_PORT = "router", 10247
 SESSIONS = 100_000
 #: Set-Cookie headers of one answer that are searched for a cookie by the beginning of its name
 SET_COOKIES = 4
+#: cookies of a request, and parameters in its address, that are
+PLACES = 16
 
 
 def config_file(settings: Settings) -> Path:
@@ -120,22 +122,23 @@ def _session(cookie: AppCookie) -> Iterator[str]:
     ``appsession`` did this until haproxy 1.6; its manual says what each parameter means.
     """
     name, use = cookie.cookie_name, "stick on" if cookie.request_learn else "stick match"
-    mark = ";" if cookie.mode == "path-parameters" else "?"
     if not cookie.prefix:
         yield f"stick store-response res.cook({name})"
         yield f"{use} req.cook({name})"
-        yield f"{use} url_param({name},{mark})"
+        yield f"{use} url_param({name},{';' if cookie.mode == 'path-parameters' else '?'})"
         return
-    quoted = name.replace(".", "[.]")
+    # words instead of regular expressions: haproxy compiles those to machine code, which its sandbox forbids
+    value = f"bytes({len(name)})"
     for number in range(1, SET_COOKIES + 1):
         header = f"res.fhdr(set-cookie,{number})"
-        yield f"""stick store-response {header},regsub('"^{quoted}([^;]*).*$","\\1"') if {{ {header} -m beg {name} }}"""
-    for source, edge in (("req.fhdr(cookie)", "; "), ("url", f"{mark}&")):
-        pattern = f"(^|[{edge}]){quoted}"
+        yield f"""stick store-response {header},field(1,;),{value} if {{ {header} -m beg {name} }}"""
+    place = "path,word({},;)" if cookie.mode == "path-parameters" else "query,word({},&)"
+    for source in ("req.fhdr(cookie),word({},'\"; \"')", place):
         # a variable of its own: one look-up in the cookies, one in the address
-        variable = f"txn.session_{'cookie' if edge == '; ' else 'url'}"
-        value = f"""{source},regsub('"^(.*[{edge}])?{quoted}([^;& ]*).*$","\\2"')"""
-        yield f"http-request set-var({variable}) {value} if {{ {source} -m reg '{pattern}' }}"
+        variable = f"txn.session_{'address' if source is place else 'cookie'}"
+        for number in range(1, PLACES + 1):
+            word = source.format(number)
+            yield f"http-request set-var({variable}) {word},{value} if {{ {word} -m beg {name} }}"
         yield f"{use} var({variable})"
 
 
