@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 # collections while modules load find nothing and take a third of the time
 gc.disable()
 
-from appliance.agent import boot, control  # noqa: E402
+from appliance.agent import boot, control, statedisk  # noqa: E402
 from appliance.agent.api import Api  # noqa: E402
 from appliance.agent.server import Server  # noqa: E402
 from appliance.agent.tls import Certificates, is_control_plane  # noqa: E402
@@ -66,7 +67,8 @@ def serve(settings: Settings) -> None:
     control.set_up(identity.control)
     prober = Prober(engine, settings.probe_interval)
     worker = Worker(engine, prober, settings.watch_interval)
-    api = Api(identity, engine, worker, prober, certificates, degraded=boot.degraded(settings.run_dir))
+    state_disk = partial(statedisk.trouble, settings.run_dir, settings.state_dir)
+    api = Api(identity, engine, worker, prober, certificates, state_disk=state_disk)
     address = str(IPv4Interface(identity.control.address).ip)
     listener = socket.create_server((address, identity.port), backlog=128)
     worker.start()

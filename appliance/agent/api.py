@@ -38,10 +38,10 @@ class Api:
         prober: Prober,
         certificates: Certificates,
         *,
-        degraded: str = "",
+        state_disk: Callable[[], str],
     ) -> None:
-        """``degraded``: why state does not survive a reboot, for the health answer; "" where it does."""
-        self._degraded = degraded
+        """``state_disk`` says what is wrong with it, or "", for the health answer."""
+        self._state_disk = state_disk
         self._identity, self._engine = identity, engine
         self._worker, self._prober, self._certificates = worker, prober, certificates
         self._started = time.time()
@@ -128,8 +128,8 @@ class Api:
         if trouble := self._engine.trouble:
             detail = "; ".join(f"{problem.service}: {problem.message}" for problem in trouble)
             services["engine"] = ServiceHealth(healthy=False, detail=detail, checked=time.time())
-        if self._degraded:
-            services["state-disk"] = ServiceHealth(healthy=False, detail=self._degraded, checked=time.time())
+        if detail := self._state_disk():
+            services["state-disk"] = ServiceHealth(healthy=False, detail=detail, checked=time.time())
         health = Health(
             healthy=all(result.healthy for result in services.values()),
             generation=self._engine.applied.generation,

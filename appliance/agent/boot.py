@@ -72,11 +72,6 @@ def further_ports(identity_dir: Path) -> tuple[int, ...]:
     return (SSH_PORT,) if (identity_dir / _KEYS).exists() else ()
 
 
-def degraded(run_dir: Path) -> str:
-    """Why the state is in memory and not on a disk (written by the initrd), or ""."""
-    return _read(run_dir / "degraded").decode(errors="replace").strip()
-
-
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()

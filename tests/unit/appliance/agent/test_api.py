@@ -42,6 +42,8 @@ class Agent:
     engine: Engine
     api: Api
     certificates: FakeCertificates
+    #: what is wrong with the state disk
+    disk: list[str]
 
     def put(self, body: bytes, **headers: str) -> Response:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -67,8 +69,9 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
         worker.start()
         prober.start()
         certificates = FakeCertificates()
-        api = Api(Identity(id="r-1", role="router", control=CONTROL), engine, worker, prober, certificates)  # type: ignore[arg-type]
-        yield Agent(world, engine, api, certificates)
+        identity, disk = Identity(id="r-1", role="router", control=CONTROL), [""]
+        api = Api(identity, engine, worker, prober, certificates, state_disk=lambda: disk[-1])  # type: ignore[arg-type]
+        yield Agent(world, engine, api, certificates, disk)
 
 
 def test_a_document_is_applied_and_reported(agent: Agent) -> None:
@@ -201,3 +204,13 @@ def test_certificates(agent: Agent) -> None:
         return agent.api.handle(Request("PUT", "/v1/certificate", {}, body)).status
 
     assert (put(b"bad"), put(b"good"), agent.certificates.installed) == (422, 204, [b"good"])
+
+
+def test_a_state_disk_in_trouble_is_unhealthy_by_itself(agent: Agent) -> None:
+    agent.put(document(1, a=1), prefer="wait=10")
+    wait_for(lambda: agent.health().healthy, 5, "the services to be well")
+    agent.disk.append("the state disk is full")
+    assert agent.get("/v1/health").status == 503
+    assert agent.health().services["state-disk"].detail == "the state disk is full"
+    agent.disk.append("")
+    assert "state-disk" not in agent.health().services
