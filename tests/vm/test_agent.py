@@ -70,3 +70,23 @@ def test_a_killed_daemon_comes_back_and_that_is_told(router: Router, network: Ne
     assert "dnsmasq" in router.status().repairs[-1].reason
     router.wait_healthy()
     assert network.guest.dhcp(timeout=30)["ip"] == "10.1.1.10"
+
+
+def test_a_unit_of_another_definition_is_replaced(router: Router, network: Network) -> None:
+    """As after an upgrade of the agent: systemd is told to read the definition again."""
+    name = "gatehouse-dnsmasq.service"
+
+    def shown(what: str) -> str:
+        return router.run(["systemctl", "show", f"--property={what}", "--value", name]).stdout.strip()
+
+    wanted, before = shown("TimeoutStopUSec"), shown("MainPID")
+    router.run(["sed", "-i", "s/^TimeoutStopSec=.*/TimeoutStopSec=77s/", f"/run/systemd/system/{name}"])
+    router.run(["systemctl", "daemon-reload"])
+    assert shown("TimeoutStopUSec") == "1min 17s" != wanted
+    router.run(["systemctl", "kill", "--signal=KILL", "gatehouse-agent.service"])
+    router.agent.close()
+    wait_for(lambda: shown("TimeoutStopUSec") == wanted, 60, "the definition of before")
+    router.wait_agent()
+    router.wait_healthy()
+    assert shown("MainPID") not in ("0", before)
+    assert network.guest.dhcp(timeout=30)["ip"] == "10.1.1.10"

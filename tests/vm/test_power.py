@@ -13,7 +13,7 @@ import pytest
 from appliance.schema.status import Health
 from controlplane.convergence.push import AgentError
 from tests.netns.lab import Lab, Router
-from tests.vm.documents import Network, forward, ingress
+from tests.vm.documents import FORWARDED, Network, forward, ingress
 from tests.vm.identities import with_role, without_identity
 from tests.vm.qemu import QemuHypervisor
 from tests.wait import wait_for
@@ -116,6 +116,22 @@ def test_a_full_state_disk_keeps_nothing_from_starting(machine: QemuHypervisor, 
     assert network.reachable()
     router.push(network.state)
     machine.cut_power(router.id)
+
+
+def test_a_state_disk_that_fills_up_refuses_changes_and_loses_none(machine: QemuHypervisor, network: Network) -> None:
+    router, generation = network.router, network.router.status().generation
+    router.run(["sh", "-c", "dd if=/dev/zero of=/var/lib/gatehouse/junk bs=64k; sync"], check=False, timeout=120)
+    assert "full" in trouble(router, "state-disk").services["state-disk"].detail
+    more = {**network.state["nat"], "forwards": [*network.state["nat"]["forwards"], forward(FORWARDED + 1)]}
+    refused = router.push_document(router.document({**network.state, "nat": more}))
+    assert (refused.generation, refused.attempt and refused.attempt.outcome) == (generation, "refused")
+    assert refused.attempt is not None
+    assert "free some space" in refused.attempt.problems[0].message
+    assert network.reachable()
+    router.run(["rm", "/var/lib/gatehouse/junk"])
+    router.push(network.state)
+    router.wait_healthy()
+    assert network.reachable()
 
 
 def test_a_tampered_state_file_is_noticed_and_a_fresh_push_helps(machine: QemuHypervisor, network: Network) -> None:
