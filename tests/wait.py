@@ -8,15 +8,19 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+#: how many times longer than asked for everything may take, e.g. where processors are emulated
+patience = 1.0
+
 
 def wait_for(
     condition: Callable[[], Result], timeout: float = 5.0, what: str = "", *, interval: float = 0.02
 ) -> Result:
     """Call ``condition`` until it returns something true, and return that.
 
-    An exception counts as "not yet". Raises AssertionError after ``timeout`` seconds, naming ``what`` was waited for
-    and what the condition returned or raised last.
+    An exception counts as "not yet". Raises AssertionError after ``timeout`` seconds (times ``patience``), naming
+    ``what`` was waited for and what the condition returned or raised last.
     """
+    timeout *= patience
     deadline = time.monotonic() + timeout
     while True:
         late = time.monotonic() >= deadline

@@ -15,6 +15,7 @@ import pytest
 from controlplane.hypervisors.base import HypervisorError
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
 from tests.netns.lab import Lab
+from tests.vm.shared import SharedLab
 
 _PREFIX = "gatehouse-lab-"
 
@@ -34,8 +35,16 @@ def _remove_labs_of_killed_runs() -> None:
 
 
 @pytest.fixture(scope="module")
-def lab(_remove_labs_of_killed_runs: None) -> Iterator[Lab]:
-    """A lab of the test module's own. Names and addresses it hands out are used once."""
+def lab(_remove_labs_of_killed_runs: None, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A lab of the test module's own. Names and addresses it hands out are used once.
+
+    With ``--hypervisor vm`` its routers are a virtual machine that all modules share (tests/vm/shared.py).
+    """
+    if request.config.getoption("hypervisor") == "vm":
+        shared: SharedLab = request.getfixturevalue("shared_lab")
+        yield shared
+        shared.clear()
+        return
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
     built = Lab(directory)
     try:

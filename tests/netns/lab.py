@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -88,20 +89,24 @@ class Lab:
         segments: Mapping[str, str] | None = None,
         push: bool = True,
         memory_mb: int = 256,
+        far: bool = False,
     ) -> Router:
         """Boot a router, or an appliance of another ``role``, with the NICs of ``state`` and push it.
 
         ``segments``: interface name -> segment. An interface that is not in it is on ``control``, or else on
-        ``<role>-<network>`` of the document.
+        ``<role>-<network>`` of the document. ``far``: it is there for another one to talk to, see tests/vm/shared.py.
         """
+        router = self.made(state, role, segments, memory_mb)
+        router.start()
+        if push:
+            router.push(state)
+        return router
+
+    def made(self, state: State, role: Role, segments: Mapping[str, str] | None, memory_mb: int) -> Router:
+        """A router that has not been started; see ``router``."""
         wanted = validated(state, role)
-        nics = []
-        for interface in wanted.interfaces.interfaces:
-            default = "control" if interface.role == "control" else f"{interface.role}-{interface.network}".rstrip("-")
-            segment = (segments or {}).get(interface.name, default)
-            if segment not in self.hypervisor.segments():
-                self.hypervisor.ensure_segment(Segment(segment))
-            nics.append(Nic(interface.mac, segment))
+        where = self.segments_of(wanted, segments or {})
+        nics = tuple(Nic(interface.mac, where[interface.name]) for interface in wanted.interfaces.interfaces)
         control = wanted.interfaces.of_role("control")[0]
         router = Router(self, f"r-{self.number()}", str(control.addresses[0].ip), role)
         credentials = self.authority.issue(router.id, role)
@@ -113,7 +118,7 @@ class Lab:
         router.spec = ApplianceSpec(
             id=router.id,
             hostname=wanted.hostname,
-            nics=tuple(nics),
+            nics=nics,
             identity={
                 "identity.json": identity.model_dump_json().encode(),
                 "ca.pem": self.authority.certificate,
@@ -123,10 +128,17 @@ class Lab:
             memory_mb=memory_mb,
         )
         self.routers[router.id] = router
-        router.start()
-        if push:
-            router.push(wanted)
         return router
+
+    def segments_of(self, wanted: Any, given: Mapping[str, str]) -> dict[str, str]:
+        """Interface name -> segment, made where there is none yet; see ``router``."""
+        where = {}
+        for interface in wanted.interfaces.interfaces:
+            default = "control" if interface.role == "control" else f"{interface.role}-{interface.network}".rstrip("-")
+            segment = where[interface.name] = given.get(interface.name, default)
+            if segment not in self.hypervisor.segments():
+                self.hypervisor.ensure_segment(Segment(segment))
+        return where
 
     def guest(
         self,
@@ -190,8 +202,13 @@ class Instance:
     def run(
         self, argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in it; raises CommandError on a non-zero status unless ``check`` is false."""
-        return run(self.lab.hypervisor.command(self.id, argv), stdin=stdin, timeout=timeout, check=check)
+        """Run a command in it; raises CommandError on a non-zero status unless ``check`` is false.
+
+        ``timeout`` is multiplied by the lab's patience.
+        """
+        return run(
+            self.lab.hypervisor.command(self.id, argv), stdin=stdin, timeout=timeout * self.lab.patience, check=check
+        )
 
     def ok(self, argv: Sequence[str], *, timeout: float = 30) -> bool:
         """Whether a command exits with 0."""
@@ -210,10 +227,12 @@ class Instance:
 
     def processes(self) -> dict[int, str]:
         """Process number in the instance -> command line."""
-        script = 'for p in /proc/[0-9]*; do printf "%s " "${p#/proc/}"; tr "\\0\\n" "  " <"$p/cmdline"; echo; done'
-        lines = self.run(["sh", "-c", script], check=False).stdout.splitlines()
-        pairs = (line.split(" ", 1) for line in lines if " " in line)
-        return {int(pid): command.strip() for pid, command in pairs if command.strip() and script[:20] not in command}
+        # one program for all of them: starting one each takes seconds where processors are emulated
+        script = "head -v -c 4096 /proc/"
+        text = self.run(["sh", "-c", f"{script}[0-9]*/cmdline"], check=False).stdout
+        parts = re.split(r"\n?==> /proc/(\d+)/cmdline <==\n", text)[1:]
+        found = {int(pid): line.replace("\0", " ").strip() for pid, line in zip(parts[::2], parts[1::2], strict=True)}
+        return {pid: line for pid, line in found.items() if line and script not in line}
 
     def pids(self, text: str) -> list[int]:
         """Numbers of the processes whose command line contains ``text``."""

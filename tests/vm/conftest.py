@@ -11,16 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.netns.lab import Lab, Router
-from tests.vm.accelerator import hardware
 from tests.vm.documents import Network
 from tests.vm.documents import build as build_network
 from tests.vm.qemu import QemuHypervisor
-from tools.image import build
-from tools.image.__main__ import FOLDER
-
-#: an emulated machine is so many times slower than a namespace
-PATIENCE = 2.0 if hardware() else 12.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,12 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.vm)
-
-
-@pytest.fixture(scope="session")
-def image() -> Path:
-    """The image; built when what it is made of has changed since the last time."""
-    return build.image(FOLDER)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,16 @@ class QemuHypervisor(NamespaceHypervisor):
         super().__init__(directory, **options)
         self._image = image
         self.vms: dict[str, Vm] = {}
+        #: ids of appliances that are namespaces nevertheless
+        self.in_namespaces: set[str] = set()
 
     # ---- machines
 
     def start_appliance(self, spec: ApplianceSpec) -> None:
-        vm = self.vms.get(spec.id) or self._make(spec)
-        self.boot(vm)
+        if spec.id in self.in_namespaces:
+            return super().start_appliance(spec)
+        self.boot(self.vms.get(spec.id) or self._make(spec))
+        return None
 
     def _make(self, spec: ApplianceSpec) -> Vm:
         folder = self.directory / "vms" / spec.id
@@ -125,6 +129,13 @@ class QemuHypervisor(NamespaceHypervisor):
             options += ["-netdev", f"tap,id=n{number},ifname={tap},script=no,downscript=no"]
             options += ["-device", f"virtio-net-pci,netdev=n{number},mac={nic.mac}"]
         return options
+
+    def move_nic(self, instance_id: str, mac: str, segment: str) -> None:
+        """Plug a NIC into another segment, as if its cable was."""
+        vm = self.vms[instance_id]
+        nics = tuple(replace(nic, segment=segment) if nic.mac == mac else nic for nic in vm.spec.nics)
+        vm.spec = replace(vm.spec, nics=nics)
+        run(self._inside("ip", "link", "set", port_name(instance_id, mac), "master", bridge_name(segment)))
 
     def stop(self, instance_id: str, *, force: bool = False) -> None:
         vm = self.vms.get(instance_id)

@@ -16,10 +16,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+from tests.conftest import PATIENCE
 from tests.netns.lab import Lab, Router
 from tests.vm import plain
 from tests.vm.accelerator import hardware, machine_options
-from tests.vm.conftest import PATIENCE
 from tests.vm.documents import document
 from tests.vm.qemu import DEVICES, QemuHypervisor, drive
 from tests.wait import wait_for

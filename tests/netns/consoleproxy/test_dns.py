@@ -21,6 +21,7 @@ def served(world: World) -> World:
     return world
 
 
+@pytest.mark.any_hypervisor
 @pytest.mark.parametrize("transport", ["+notcp", "+tcp"])
 def test_names_of_addresses(served: World, transport: str) -> None:
     assert dig(served, transport, "+short", f"203-0-113-42.{DOMAIN}") == "203.0.113.42"
@@ -34,6 +35,7 @@ def test_delegation(served: World) -> None:
     assert f"hostmaster.{DOMAIN}." in dig(served, "+short", DOMAIN, "SOA")
 
 
+@pytest.mark.any_hypervisor
 def test_a_change_of_the_ranges(served: World) -> None:
     served.state["dns"] = {**DNS, "ranges": [*DNS["ranges"], {"first": "192.0.2.1", "last": "192.0.2.1"}]}
     served.push()

@@ -54,6 +54,7 @@ def by(token: str) -> str:
     return f"/websockify?token={token}"
 
 
+@pytest.mark.any_hypervisor
 def test_a_token_is_used_once(world: World, screen: Screen) -> None:
     session, token = world.session(screen.target())
     first = socket(world, by(token), "screen")
@@ -73,6 +74,7 @@ def test_a_hundred_at_once_use_it_once(world: World, screen: Screen) -> None:
     assert sorted(statuses) == [101, *[403] * 7]
 
 
+@pytest.mark.any_hypervisor
 def test_who_used_it_comes_back(world: World, screen: Screen) -> None:
     session, token = world.session(screen.target())
     cookie = socket(world, by(token), "screen")["cookie"]
@@ -183,6 +185,7 @@ def test_records_are_kept_until_they_are_taken_in(world: World) -> None:
     assert world.records(session)[0]["number"] > numbers[-1]
 
 
+@pytest.mark.any_hypervisor
 def test_certificates_change_while_a_session_goes_on(world: World, screen: Screen) -> None:
     _, token = world.session(screen.target())
     process = opened(world, by(token), "screen", "sleep 3", "send 0300000000000320" + "0258", "read 4")

@@ -24,6 +24,8 @@ from tests.netns.router.world import (
 )
 from tests.wait import wait_for
 
+pytestmark = pytest.mark.any_hypervisor
+
 GATEWAY, PROVIDER = "203.0.113.1", "198.51.100.1"
 ECHO = forward(FORWARDS, ports(7), "10.1.1.10", ports(7))
 OPEN = ingress(FORWARDS, "tcp", ports(7))

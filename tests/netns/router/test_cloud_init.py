@@ -6,8 +6,12 @@ import base64
 import gzip
 import json
 
+import pytest
+
 from tests.netns.lab import Lab
 from tests.netns.router.guests import Network
+
+pytestmark = pytest.mark.any_hypervisor
 
 PASSWORD = "S3cret:&%word"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbAQEXMPL1XJ0Yk1ZxkuYNJyq0yN3ZoF0S8mJ5P7dPq tenant@example"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.netns.router.traffic import udp_ask, udp_echo
 from tests.netns.router.world import (
     FORWARDS,
@@ -20,6 +22,8 @@ from tests.netns.router.world import (
     ingress,
     ports,
 )
+
+pytestmark = pytest.mark.any_hypervisor
 
 #: what is next to the router outside: the first provider's router and the second's
 GATEWAY, PROVIDER = "203.0.113.1", "198.51.100.1"

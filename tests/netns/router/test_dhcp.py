@@ -14,6 +14,8 @@ from tests.netns.lab import Lab, Machine
 from tests.netns.router.guests import DOMAIN, GATEWAY, Network
 from tests.wait import wait_for
 
+pytestmark = pytest.mark.any_hypervisor
+
 
 @pytest.fixture(scope="module")
 def network(lab: Lab) -> Network:

@@ -18,6 +18,8 @@ from tests.netns.router.traffic import PYTHON, talk, tcp_echo
 from tests.netns.router.world import identified, ports
 from tests.wait import wait_for
 
+pytestmark = pytest.mark.any_hypervisor
+
 Raw = dict[str, Any]
 
 PUBLIC, OTHER = "203.0.113.2", "203.0.113.3"
@@ -219,6 +221,7 @@ def test_an_established_connection_survives_changes(site: Site) -> None:
         connection.close()
 
 
+@pytest.mark.namespaces_only  # a hundred changes take a minute there
 def test_requests_never_fail_while_rules_change(site: Site) -> None:
     site.balance(rule(member(0), member(1)))
     argv = [PYTHON, "-c", _FLOOD, PUBLIC, "80", "10000"]

@@ -13,6 +13,8 @@ import pytest
 from tests.netns.lab import Lab, Machine
 from tests.netns.router.guests import GATEWAY, Network
 
+pytestmark = pytest.mark.any_hypervisor
+
 BASE = f"http://{GATEWAY}/latest"
 WELL_KNOWN = "http://169.254.169.254/latest"
 

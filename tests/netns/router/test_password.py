@@ -11,6 +11,8 @@ from tests.netns.lab import Lab, Machine
 from tests.netns.router.guests import GATEWAY, Network
 from tests.wait import wait_for
 
+pytestmark = pytest.mark.any_hypervisor
+
 SERVER = f"http://{GATEWAY}:8080/"
 SECRET = "pass wörd/§&<%"
 

@@ -73,7 +73,7 @@ class Site:
         ).stdout
 
 
-def site(lab: Lab, number: int, outside: str, publics: tuple[str, ...] = ()) -> Site:
+def site(lab: Lab, number: int, outside: str, publics: tuple[str, ...] = (), *, far: bool = False) -> Site:
     """Site ``number``: public address 203.0.113.<number> and ``publics``, guests in 10.<number>.1.0/24 and .2.0/24."""
     inside, second = lab.segment("guest"), lab.segment("guest")
     public, gateway = f"203.0.113.{number}", f"10.{number}.1.1"
@@ -96,7 +96,7 @@ def site(lab: Lab, number: int, outside: str, publics: tuple[str, ...] = ()) -> 
         "nat": {"source": [{"interface": "eth0", "address": public}]},
         "firewall": {"egress_defaults": [{"interface": "eth0", "allow": True}]},
     }
-    router = lab.router(state, segments={"eth0": inside, "eth2": outside, "eth3": second})
+    router = lab.router(state, segments={"eth0": inside, "eth2": outside, "eth3": second}, far=far)
     other = lab.guest(second, address=f"10.{number}.2.10/24", gateway=f"10.{number}.2.1")
     guest = lab.guest(inside, address=f"10.{number}.1.10/24", gateway=gateway)
     return Site(router, state, guest, other, public, f"10.{number}.1.0/24")
@@ -133,4 +133,4 @@ def pair(lab: Lab, publics: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())) 
     """Two sites, 1 and 2."""
     outside = lab.segment("public")
     internet = lab.host("internet", outside, ["203.0.113.254/24"])
-    return Pair(site(lab, 1, outside, publics[0]), site(lab, 2, outside, publics[1]), internet)
+    return Pair(site(lab, 1, outside, publics[0]), site(lab, 2, outside, publics[1], far=True), internet)

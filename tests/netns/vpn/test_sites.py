@@ -79,6 +79,7 @@ def _stream(machine: Machine, address: str, count: int) -> subprocess.Popen[str]
     return machine.popen([PYTHON, "-c", _STREAM, address, str(count)])
 
 
+@pytest.mark.any_hypervisor
 @pytest.mark.parametrize("version", ["ikev1", "ikev2", "ike"])
 def test_guests_reach_each_other(sites: Pair, version: str) -> None:
     assert not sites.a.guest.ping("10.2.1.10")
@@ -100,6 +101,7 @@ def _sniff(machine: Machine) -> subprocess.Popen[str]:
     return sniffer
 
 
+@pytest.mark.any_hypervisor
 def test_nothing_leaves_in_the_clear_while_the_tunnel_is_down(sites: Pair) -> None:
     sniffer = _sniff(sites.internet)
     # without a connection the packet goes to the default gateway, so the sniffer does see it
@@ -200,6 +202,7 @@ def test_a_peer_that_restarts(sites: Pair, passive: bool) -> None:
     sites.wait_up()
 
 
+@pytest.mark.any_hypervisor
 def test_the_agent_may_die(sites: Pair) -> None:
     sites.push()
     sites.wait_up()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.netns.lab import Lab
-from tests.vm.conftest import PATIENCE
 from tests.vm.libvirt.mixed import MixedHypervisor
 from tests.vm.libvirt.site import Site
 from tools.guestimage import build

@@ -1,0 +1,69 @@
+"""Fixtures of all tests: which hypervisor runs the routers, and what virtual machines are booted from."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests import wait
+from tests.vm.accelerator import hardware
+from tests.vm.qemu import QemuHypervisor
+from tests.vm.shared import SharedLab
+from tools.image import build
+from tools.image.__main__ import FOLDER
+
+NETNS = Path(__file__).parent / "netns"
+#: an emulated machine is so many times slower than a namespace
+PATIENCE = 2.0 if hardware() else 12.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--hypervisor",
+        choices=("namespace", "vm"),
+        default="namespace",
+        help="what the routers of tests/netns are: namespaces, or virtual machines (marker any_hypervisor)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("hypervisor") == "vm":
+        wait.patience = PATIENCE / 2
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With virtual machines, of tests/netns those remain that are meant for any hypervisor."""
+    if config.getoption("hypervisor") != "vm":
+        return
+    unfit = [item for item in items if NETNS in item.path.parents and not _fits(item)]
+    if unfit:
+        config.hook.pytest_deselected(items=unfit)
+        items[:] = [item for item in items if item not in unfit]
+
+
+def _fits(item: pytest.Item) -> bool:
+    wanted, unwanted = (item.get_closest_marker(name) for name in ("any_hypervisor", "namespaces_only"))
+    return wanted is not None and unwanted is None
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    """The image; built when what it is made of has changed since the last time."""
+    return build.image(FOLDER)
+
+
+@pytest.fixture(scope="session")
+def shared_lab(image: Path) -> Iterator[SharedLab]:
+    """A lab whose routers are one virtual machine after another's tests; see tests/vm/shared.py."""
+    directory = Path(tempfile.mkdtemp(prefix="gatehouse-shared-"))
+    built = SharedLab(directory, partial(QemuHypervisor, image=image), PATIENCE)
+    try:
+        yield built
+    finally:
+        built.close()
+        shutil.rmtree(directory)
