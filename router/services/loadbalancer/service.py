@@ -30,7 +30,7 @@ from router.services.loadbalancer.render import (
 )
 
 #: seconds that haproxy may take to start or to reload
-PATIENCE = 4.0
+PATIENCE = 10.0
 
 _DESCRIPTION = re.compile(rb"^ +description (\w+)$", re.MULTILINE)
 

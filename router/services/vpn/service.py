@@ -21,7 +21,7 @@ from router.services.vpn.render import UNIT, config_file, render, served, socket
 from router.services.vpn.watch import Watch
 
 #: seconds that charon may take to start
-PATIENCE = 5.0
+PATIENCE = 10.0
 
 
 def _await(host: Host) -> None:
