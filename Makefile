@@ -8,6 +8,7 @@ PYTEST_ARGS ?=
 # real daemons share two cores there: what failed must pass by itself; the first failure stays in the output
 ONCE_MORE := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 FORMATS ?= qcow2
+SUITE ?= some
 
 .PHONY: help setup packages demo test unit netns vm image image-check image-report guest-image bench check schema migration lock clean
 
@@ -49,8 +50,12 @@ unit: $(VENV)/.installed ## fast tests, no processes
 netns: setup ## real daemons and clients in network namespaces
 	$(BIN)/python -m pytest tests/netns -n 2 --dist loadfile $(PYTEST_ARGS) || $(ONCE_MORE) tests/netns $(PYTEST_ARGS)
 
-vm: setup ## the image booted in virtual machines (builds it when what it is made of changed)
-	$(BIN)/python -m pytest tests/vm $(PYTEST_ARGS) || $(ONCE_MORE) tests/vm $(PYTEST_ARGS)
+# of the tests of tests/netns that fit any hypervisor: what the image alone may break, its sandboxes and its daemons
+some := router/test_loadbalancer.py vpn/test_sites.py consoleproxy/test_sessions.py
+all := .
+VM := tests/vm $(addprefix tests/netns/,$($(SUITE))) --hypervisor vm -n 2 --dist loadgroup
+vm: setup ## the image in virtual machines (built when it changed): make vm SUITE=all for every service, or a file of tests/netns
+	$(BIN)/python -m pytest $(VM) $(PYTEST_ARGS) || $(ONCE_MORE) $(VM) $(PYTEST_ARGS)
 
 image: setup ## the system VMs' image, build/image/gatehouse.qcow2: make image FORMATS=qcow2,raw,vmdk,vpc IMAGE_ARGS=--force
 	$(BIN)/python -m tools.image --formats $(FORMATS) $(IMAGE_ARGS)

@@ -18,6 +18,8 @@ from tools.image import build
 from tools.image.__main__ import FOLDER
 
 NETNS = Path(__file__).parent / "netns"
+#: tests in these folders share machines; the first folder that fits counts
+GROUPS = {Path(__file__).parent / "vm/libvirt": "libvirt", Path(__file__).parent / "vm": "image", NETNS: "services"}
 #: an emulated machine is so many times slower than a namespace
 PATIENCE = 2.0 if hardware() else 12.0
 
@@ -37,13 +39,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With virtual machines, of tests/netns those remain that are meant for any hypervisor."""
+    """With virtual machines, of tests/netns those remain that are meant for any hypervisor.
+
+    What shares a machine is one group for ``--dist loadgroup``.
+    """
     if config.getoption("hypervisor") != "vm":
         return
     unfit = [item for item in items if NETNS in item.path.parents and not _fits(item)]
     if unfit:
         config.hook.pytest_deselected(items=unfit)
         items[:] = [item for item in items if item not in unfit]
+    for item in items:
+        group = next((name for folder, name in GROUPS.items() if folder in item.path.parents), "")
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _fits(item: pytest.Item) -> bool:
