@@ -39,7 +39,8 @@ KERNEL = Plane("kernel", "kernel-netlink", kernel=True)
 #: kernel-netlink does routes and addresses
 USERSPACE = Plane("userspace", "kernel-libipsec kernel-netlink", kernel=False)
 
-_TRIAL = "ipsec-trial"
+#: an id of its own: there can be one interface only with each, and an agent that starts again finds the tunnels'
+_TRIAL, _TRIAL_ID = "ipsec-trial", IF_ID + 1
 _ENDS = ("src", "127.0.0.1", "dst", "127.0.0.1", "proto", "esp", "spi", "0x100")
 _KEYS = ("auth-trunc", "hmac(sha256)", f"0x{'00' * 32}", "128", "enc", "cbc(aes)", f"0x{'00' * 16}")
 
@@ -51,9 +52,9 @@ def detect() -> Plane:
     The kernel loads its modules by that where it has them; their names or its version would not tell whether it may.
     """
     try:
-        run(["ip", "link", "add", "name", _TRIAL, "type", "xfrm", "if_id", str(IF_ID)])
+        run(["ip", "link", "add", "name", _TRIAL, "type", "xfrm", "if_id", str(_TRIAL_ID)])
         try:
-            run(["ip", "xfrm", "state", "add", *_ENDS, "mode", "tunnel", "if_id", str(IF_ID), *_KEYS])
+            run(["ip", "xfrm", "state", "add", *_ENDS, "mode", "tunnel", "if_id", str(_TRIAL_ID), *_KEYS])
             run(["ip", "xfrm", "state", "delete", *_ENDS])
         finally:
             run(["ip", "link", "delete", "dev", _TRIAL])
