@@ -17,8 +17,8 @@ from appliance.settings import Settings
 from consoleproxy.document import ConsoleProxyState
 from consoleproxy.services.console.render import UNIT, certificate_file, config_file, render, socket_file
 
-#: seconds the relay has to take a configuration up; starting takes ten where the processor is emulated
-PATIENCE = 30.0
+#: seconds the relay has to take a configuration up; starting takes ten and more where processors are emulated
+PATIENCE = 60.0
 
 
 def _digest(settings: Settings) -> str:
