@@ -156,6 +156,16 @@ class Authority:
         certificate = self._sign(alternatives, key.public_key(), [ExtendedKeyUsageOID.SERVER_AUTH], life)
         return Credentials(certificate, _key_pem(key))
 
+    def issue_peer(self, appliance_id: str, life: timedelta = LIFE) -> Credentials:
+        """A certificate for an SSVM towards others, as server and as client, with a new key.
+
+        Its name is the id with ``.peer``: no agent can be played with it, and no agent takes it for the control plane.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        names = [x509.DNSName(f"{appliance_id}.peer")]
+        return Credentials(self._sign(names, key.public_key(), purposes, life), _key_pem(key))
+
     def issue_vpn(self, identity: str, life: timedelta) -> Credentials:
         """A certificate for an IKEv2 server, with a new key: ``identity`` is a host name with a dot or an IPv4 address.
 

@@ -62,7 +62,7 @@ class Downloads:
         link = self._links.get(request.match_info["id"])
         certificate = request.get_extra_info("peercert") or {}
         names = {value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"}
-        if link is None or link.peer is None or link.peer not in names:
+        if link is None or link.peer is None or f"{link.peer}.peer" not in names:
             raise web.HTTPNotFound(text="there is no such link for this appliance\n")
         return await self._serve(request, link)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.wait import wait_for
 Raw = dict[str, Any]
 
 SSVM, ORIGIN, INNER = "203.0.113.10", "203.0.113.50", "10.9.0.1"
+NAME = "ssvm.example"
 STORE = "/var/lib/gatehouse/store"
 FILES = "/srv"
 
@@ -56,6 +58,12 @@ class World:
         [found] = [job for job in self.report().jobs if job.id == id]
         return found
 
+    def report_or_none(self, id: str) -> JobReport | None:
+        """The job, None while the worker does not answer."""
+        reported = self.ssvm.status().reports.get("storage")
+        found = Report.model_validate(reported).jobs if reported is not None else ()
+        return next((job for job in found if job.id == id), None)
+
     def ended(self, id: str, timeout: float = 60) -> JobReport:
         """The job when it is done or failed."""
 
@@ -78,6 +86,11 @@ class World:
         job = self.ended(id, timeout)
         assert job.failure is not None and job.failure.cause == cause, job
         return job.failure.message
+
+    @property
+    def python(self) -> list[str]:
+        """The interpreter that the tests run with, which machines see too."""
+        return [sys.executable]
 
     def objects(self) -> list[str]:
         """Files of the store, parts among them."""
@@ -105,7 +118,7 @@ def serve(machine: Machine) -> None:
 
 def build(lab: Lab) -> World:
     public, management = lab.segment("public"), lab.segment("management")
-    certificate, key = self_signed(SSVM)
+    certificate, key = self_signed(NAME)
     state: Raw = {
         "hostname": "s-1-vm",
         "interfaces": {

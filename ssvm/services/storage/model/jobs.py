@@ -118,7 +118,7 @@ class Copy(_Job):
     kind: Literal["copy"] = "copy"
     #: ``https://<address of the other>:<its peer_port>/peer/<link id>``
     url: Annotated[str, Field(pattern=r"^https://[0-9.]+:[1-9][0-9]{0,4}/peer/[A-Za-z0-9._:-]{1,64}$")]
-    #: appliance id of the other, which its certificate must have
+    #: appliance id of the other, for which its certificate must be
     peer: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     checksum: Checksum
     size: Bytes

@@ -16,7 +16,11 @@ from ssvm.services.storage.model.stores import Endpoint, Store
 
 
 class Peer(Frozen):
-    """This SSVM's identity towards others (copy between zones): a certificate with its appliance id as DNS name."""
+    """This SSVM's identity towards others (copy between zones).
+
+    The certificate is for servers and clients; its DNS name is ``<appliance id>.peer`` (controlplane/pki.py,
+    ``issue_peer``).
+    """
 
     certificate: Pem
     key: SecretStr

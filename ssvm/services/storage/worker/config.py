@@ -45,7 +45,7 @@ class Config:
     def peer_way(self, peer: str) -> Way:
         """How the SSVM with appliance id ``peer`` is reached."""
         assert self.peer_client is not None
-        return Way(_ANYWHERE, resolver(()), self.peer_client, self.storage.stall, server_name=peer)
+        return Way(_ANYWHERE, resolver(()), self.peer_client, self.storage.stall, server_name=f"{peer}.peer")
 
 
 def load(path: Path) -> Config:
