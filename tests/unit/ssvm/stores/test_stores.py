@@ -76,11 +76,11 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
         Directory(DirectoryStore(id="a", path=str(tmp_path / "none"))).capacity()
 
 
-@mock_aws
 def test_a_bucket_that_is_not_there(tmp_path: Path) -> None:
     wanted = {"endpoint": "https://s3.amazonaws.com", "bucket": "none", "access_key": "k", "secret": "SECRET"}
-    store = s3.S3(S3Store.model_validate({"id": "a", **wanted}), tmp_path)
-    for use in (store.capacity, lambda: put(store, b"x")):
-        with pytest.raises(StoreError) as caught:
-            use()
-        assert "SECRET" not in str(caught.value)
+    with mock_aws():
+        store = s3.S3(S3Store.model_validate({"id": "a", **wanted}), tmp_path)
+        for use in (store.capacity, lambda: put(store, b"x")):
+            with pytest.raises(StoreError) as caught:
+                use()
+            assert "SECRET" not in str(caught.value)

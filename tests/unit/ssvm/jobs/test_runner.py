@@ -1,0 +1,147 @@
+"""Jobs: begun, ended, cancelled, and gone on with by the next process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from ssvm.errors import JobFailedError
+from ssvm.jobs import runner
+from ssvm.jobs.context import Cancel, Progress
+from ssvm.jobs.ledger import Entry, Ledger
+from ssvm.jobs.runner import Runner
+from ssvm.services.storage.model.jobs import Job
+from ssvm.services.storage.model.report import JobReport, Result
+from ssvm.services.storage.model.stores import DirectoryStore
+from ssvm.stores.base import StoreError
+from ssvm.stores.directory import Directory
+from tests.unit.ssvm.states import job
+from tests.wait import wait_for
+
+JOBS: TypeAdapter[tuple[Job, ...]] = TypeAdapter(tuple[Job, ...])
+DONE = Result(checksum="sha256:1", object_checksum="sha256:1", physical_size=3, format="qcow2", virtual_size=1 << 20)
+
+
+class Bench:
+    """A runner whose jobs do what ``work`` says, by id."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
+        self.store = Directory(DirectoryStore(id="primary", path=str(directory / "store")))
+        self.store.staging.mkdir(parents=True)
+        self.work: dict[str, Callable[[Any], Result | None]] = {}
+        self.ran: list[str] = []
+        self.runner = Runner(Ledger(directory / "jobs"))
+        monkeypatch.setattr(runner, "run", self.run)
+        monkeypatch.setattr(runner, "STORE_PAUSE", 0.0)
+
+    def run(self, job: Job, tools: Any) -> Result | None:
+        self.ran.append(job.id)
+        (self.store.staging / f"{job.id}.data").touch()
+        return self.work.get(job.id, lambda tools: DONE)(tools)
+
+    def load(self, *jobs: dict[str, Any], threads: int = 10) -> None:
+        def tools(progress: Progress, cancel: Cancel, putting: Callable[[Result], None]) -> Any:
+            return cancel
+
+        wanted: Sequence[Job] = JOBS.validate_python(jobs)
+        self.runner.load(wanted, {"primary": self.store}, tools, threads, lambda job, store: False)
+
+    def report(self, id: str = "job-1") -> JobReport:
+        return next(report for report in self.runner.report() if report.id == id)
+
+    def ended(self, id: str = "job-1") -> JobReport:
+        return wait_for(
+            lambda: self.report(id) if self.report(id).state in ("done", "failed") else None
+        ) or self.report(id)
+
+    def parts(self) -> list[str]:
+        return sorted(path.name for path in self.store.staging.iterdir())
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(tmp_path, monkeypatch)
+
+
+def test_a_job_is_done_once(bench: Bench) -> None:
+    bench.load(job())
+    assert bench.ended().result == DONE
+    bench.load(job())
+    bench.runner = Runner(Ledger(bench.directory / "jobs"))  # the next process
+    bench.load(job())
+    assert bench.report().state == "done"
+    assert bench.ran == ["job-1"]
+
+
+def test_a_failed_job_is_done_again_by_another_attempt(bench: Bench) -> None:
+    def fail(_: Any) -> Result:
+        raise JobFailedError("checksum", "it is another")
+
+    bench.work["job-1"] = fail
+    bench.load(job())
+    report = bench.ended()
+    assert report.failure is not None
+    assert (report.failure.cause, bench.parts()) == ("checksum", [])
+    del bench.work["job-1"]
+    bench.load(job(attempt=2))
+    assert bench.ended().state == "done"
+
+
+def test_a_store_that_fails_for_a_moment(bench: Bench) -> None:
+    def fail(_: Any) -> Result:
+        if len(bench.ran) < most:
+            raise StoreError("not now")
+        return DONE
+
+    most = runner.STORE_TRIES
+    bench.work["job-1"] = bench.work["job-2"] = fail
+    bench.load(job())
+    assert bench.ended().state == "done"
+    most *= 3
+    bench.load(job(id="job-2"))
+    report = bench.ended("job-2")
+    assert report.failure is not None
+    assert report.failure.cause == "store"
+
+
+def test_threads_are_limited_and_order_is_kept(bench: Bench) -> None:
+    gate = threading.Event()
+    for number in range(4):
+        bench.work[f"job-{number}"] = lambda _: DONE if gate.wait(10) else None
+    bench.load(*(job(id=f"job-{number}", path=f"p{number}") for number in range(4)), threads=2)
+    wait_for(lambda: len(bench.ran) == 2)
+    assert [bench.report(f"job-{number}").state for number in range(4)] == ["running"] * 2 + ["waiting"] * 2
+    gate.set()
+    assert bench.ended("job-3").state == "done"
+    assert sorted(bench.ran) == ["job-0", "job-1", "job-2", "job-3"]
+
+
+def test_a_job_that_leaves_is_cancelled_and_cleaned_up_after(bench: Bench) -> None:
+    def wait(cancel: Cancel) -> Result:
+        cancel.wait(10)
+        return DONE
+
+    bench.work["job-1"] = wait
+    bench.load(job())
+    wait_for(lambda: bench.parts() == ["job-1.data"])
+    bench.load()
+    wait_for(lambda: bench.parts() == [])
+    assert bench.runner.report() == []
+
+
+@pytest.mark.parametrize(("there", "again"), [(b"new", False), (b"none", True), (None, True)])
+def test_killed_while_an_object_was_put(bench: Bench, there: bytes | None, again: bool) -> None:
+    Ledger(bench.directory / "jobs").write("job-1", Entry(attempt=1, ended=False, result=DONE))
+    if there is not None:
+        path = bench.directory / "store/template/a.qcow2"
+        path.parent.mkdir()
+        path.write_bytes(there)
+    bench.load(job())
+    assert bench.ended().result == DONE
+    assert bench.ran == (["job-1"] if again else [])
