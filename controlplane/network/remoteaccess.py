@@ -37,12 +37,12 @@ class ClientRange:
 
 
 def parse_range(text: str) -> ClientRange:
-    """A range such as 10.1.2.1-10.1.2.8. ParameterError unless it is private, with 2 to 4096 addresses."""
+    """A range such as 10.1.2.1-10.1.2.8. ParameterError unless it is private, with 3 to 4096 addresses."""
     start, _, end = text.partition("-")
     first, last = (addressing.parse_address("iprange", part.strip()) for part in (start, end))
-    if not 1 <= int(last) - int(first) < LARGEST_POOL:
+    if not 2 <= int(last) - int(first) < LARGEST_POOL:
         raise ParameterError(
-            f"iprange: {text} must be 2 to {LARGEST_POOL} addresses, the first for the server; write 10.1.2.1-10.1.2.8"
+            f"iprange: {text} must be 3 to {LARGEST_POOL} addresses, the first for the server; write 10.1.2.1-10.1.2.8"
         )
     if not any(first in space and last in space for space in addressing.GUEST_SPACE):
         raise ParameterError(f"iprange: {text} is not within private address space (RFC 1918, RFC 6598)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.netns.lab import Machine
@@ -79,16 +80,19 @@ class Ikev2Client:
 
     def connect(self, user: str, password: str) -> bool:
         """Whether it connects; with a new charon each time."""
-        self.stop()
-        self.machine.run(["mkdir", "-p", f"{FOLDER}/x509ca"])
-        self.machine.write(f"{FOLDER}/strongswan.conf", _STRONGSWAN)
-        self.machine.write(f"{FOLDER}/x509ca/authority.pem", self.authority)
         swanctl = _SWANCTL.format(server=self.server, identity=self.identity, user=user, password=password)
-        self.machine.write(f"{FOLDER}/swanctl.conf", swanctl)
+        return self.connect_by({"x509ca/authority.pem": self.authority, "swanctl.conf": swanctl}, "vpn")
+
+    def connect_by(self, files: Mapping[str, str], child: str) -> bool:
+        """The same by files in swanctl's directory."""
+        self.stop()
+        self.machine.run(["mkdir", "-p", f"{FOLDER}/x509ca", f"{FOLDER}/conf.d"])
+        for name, content in {"strongswan.conf": _STRONGSWAN, **files}.items():
+            self.machine.write(f"{FOLDER}/{name}", content)
         script = f"exec {' '.join(_ENVIRONMENT)} charon-systemd >>{FOLDER}/log 2>&1"
         self.machine.popen(["setsid", "sh", "-c", script])
         wait_for(lambda: self.machine.ok(self._swanctl("--load-all")), 15, "the client's charon")
-        return self.machine.ok(self._swanctl("--initiate", "--child", "vpn", "--timeout", "30"), timeout=40)
+        return self.machine.ok(self._swanctl("--initiate", "--child", child, "--timeout", "30"), timeout=40)
 
     def stop(self) -> None:
         """End without a word to the server."""

@@ -187,9 +187,9 @@ def test_certificates_are_renewed_before_they_end(site: Site) -> None:
     ("given", "complaint"),
     [
         ("10.1.1.200-10.1.2.8", "overlaps 10.1.1.0/24 of the guest network"),
-        ("10.1.2.8-10.1.2.1", "2 to 4096 addresses"),
-        ("10.1.2.1-10.1.2.1", "2 to 4096 addresses"),
-        ("10.1.2.1-10.2.2.1", "2 to 4096 addresses"),
+        ("10.1.2.8-10.1.2.1", "3 to 4096 addresses"),
+        ("10.1.2.1-10.1.2.2", "3 to 4096 addresses"),
+        ("10.1.2.1-10.2.2.1", "3 to 4096 addresses"),
         ("8.8.8.1-8.8.8.9", "private"),
         ("10.1.2.0/24", "not an IPv4 address"),
     ],
