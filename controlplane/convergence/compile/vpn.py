@@ -75,6 +75,7 @@ def _remote_access(row: Door, address: str, network: GuestNetwork) -> RemoteAcce
             "clients": {"first": IPv4Address(row.first), "last": IPv4Address(row.last)},
             "networks": (IPv4Network(network.cidr),),
             "dns": IPv4Address(network.gateway),
+            "open": row.open_firewall,
             "users": tuple({"name": name, "password": SecretStr(password)} for name, password in row.users),
             "ikev2": {
                 "identity": row.identity,

@@ -73,17 +73,19 @@ def render(vpn: Vpn, settings: Settings, plane: Plane) -> Rendered:
 
 
 def _ruleset(vpn: Vpn, plane: Plane) -> Ruleset:
-    ours = ["ip daddr @vpn_addresses udp dport { 500, 4500 } accept"]
-    if plane.kernel:
-        ours.append("ip daddr @vpn_addresses meta l4proto esp accept")
+    ike = "udp dport { 500, 4500 } accept"
+    # means nothing to the kernel unless IKE agreed on it
+    esp = ("ip daddr @vpn_addresses meta l4proto esp accept",) if plane.kernel else ()
     inner = "ip saddr @vpn_remotes ip daddr @vpn_locals"
     clamp = f"tcp flags syn / syn,rst tcp option maxseg size set {MSS}"
     return Ruleset(
         # before the guard accepts what belongs to connections that stand: these outlive a tunnel
         chains={"vpn_forward": "type filter hook forward priority mangle; policy accept;"},
         rules={
-            "ingress_services": tuple((300, rule) for rule in ours),
-            INPUT: tuple((300, f"iifname @public_interfaces {rule}") for rule in ours),
+            "ingress_services": tuple((300, rule) for rule in (f"ip daddr @vpn_open {ike}", *esp)),
+            INPUT: tuple(
+                (300, f"iifname @public_interfaces {rule}") for rule in (f"ip daddr @vpn_addresses {ike}", *esp)
+            ),
             FORWARD: (
                 (300, f'iifname @guest_interfaces oifname "{INTERFACE}" ip daddr @vpn_remotes accept'),
                 (300, f'iifname "{INTERFACE}" oifname @guest_interfaces {inner} accept'),
@@ -97,6 +99,7 @@ def _ruleset(vpn: Vpn, plane: Plane) -> Ruleset:
         },
         sets={
             "vpn_addresses": Set("type ipv4_addr;", {str(end): "" for end in vpn.ends}),
+            "vpn_open": Set("type ipv4_addr;", {str(end): "" for end in vpn.open_ends}),
             "vpn_remotes": _networks(vpn.remote_networks),
             "vpn_locals": _networks(network for one in vpn.connections for network in one.local_networks),
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -39,43 +38,47 @@ def _told(api: CloudStack, type: str) -> str:
     return "; ".join(event["description"] for event in api.listEvents(type=type).get("event", []))
 
 
+def _connects(device: Ikev2Client, api: CloudStack, vpn: Answer, patience: int = 30) -> bool:
+    """Whether ann gets in by a profile made now."""
+    profile = api.getVpnClientProfile(id=vpn["id"], client="strongswan", username="ann")["vpnclientprofile"]
+    return device.connect_by(_files(profile, "ann"), profile["filename"].removesuffix(".conf"), patience)
+
+
 def test_a_person_gets_in_by_the_profile_and_out_when_removed(cloud: Cloud, device: Ikev2Client) -> None:
     api = cloud.tenant("acme")
     network = cloud.network(api, "web")
     guest = cloud.deploy(api, "vm1", network)
-    target = cloud.address(guest["id"])
+    page = f"http://{cloud.address(guest['id'])}/"
     cloud.serve_page(guest["id"], "a guest's page")
-    page = f"http://{target}/"
     [address] = api.listPublicIpAddresses(associatednetworkid=network["id"], issourcenat="true")["publicipaddress"]
+    cloud.run(INTERNET, ["sh", "-c", f"echo {address['ipaddress']} vpn.example.org >>/etc/hosts"])
+    api.addVpnUser(username="ann", password=PASSWORD)
+    answer = api.createRemoteAccessVpn(publicipid=address["id"], servername="vpn.example.org", openfirewall="false")
+    made = answer["remoteaccessvpn"]
+    assert not _connects(device, api, made, patience=3)
+    for port in (500, 4500):
+        api.createFirewallRule(ipaddressid=address["id"], protocol="udp", startport=port, endport=port)
+    assert _connects(device, api, made), device.log()
+    assert cloud.fetch(INTERNET, page) == "a guest's page"
+    api.deleteRemoteAccessVpn(publicipid=address["id"])
+    wait_for(lambda: not device.connected, 15, "the session to end with the VPN")
+
     made = api.createRemoteAccessVpn(publicipid=address["id"])["remoteaccessvpn"]
     assert (made["state"], len(made["presharedkey"])) == ("Running", 24)
-    for name in ("ann", "ben"):
-        api.addVpnUser(username=name, password=PASSWORD)
-    profile = api.getVpnClientProfile(id=made["id"], client="strongswan", username="ann")["vpnclientprofile"]
-    assert device.connect_by(_files(profile, "ann"), profile["filename"].removesuffix(".conf")), device.log()
+    api.addVpnUser(username="ben", password=PASSWORD)
+    assert _connects(device, api, made), device.log()
     assert cloud.fetch(INTERNET, page) == "a guest's page"
     # all else goes its own way
     assert cloud.fetch(INTERNET, f"http://{WEB}/") == INTERNET_PAGE
-    wait_for(lambda: "ann connected" in _told(api, "VPN.USER.CONNECT"), 20, "the event")
+    wait_for(lambda: "ann connected" in _told(api, "VPN.USER.CONNECT"), 30, "the event")
     # somebody else's removal leaves the session alone
     api.removeVpnUser(username="ben")
     assert device.connected
-    begun = time.monotonic()
+    profile = api.getVpnClientProfile(id=made["id"], client="strongswan", username="ann")["vpnclientprofile"]
     api.removeVpnUser(username="ann")
-    took = time.monotonic() - begun
-    wait_for(lambda: not device.connected, 5, f"the session to end, {took:.2f} s after the call")
+    wait_for(lambda: not device.connected, 15, "the session to end")
     assert cloud.fetch(INTERNET, page) == ""
     assert not device.connect_by(_files(profile, "ann"), profile["filename"].removesuffix(".conf"))
-    wait_for(lambda: "ann disconnected" in _told(api, "VPN.USER.DISCONNECT"), 20, "the event")
+    wait_for(lambda: "ann disconnected" in _told(api, "VPN.USER.DISCONNECT"), 30, "the event")
+    assert not [secret for secret in (PASSWORD, made["presharedkey"]) if secret in cloud.text_log()]
     device.stop()
-    api.addVpnUser(username="ann", password=PASSWORD)
-    api.updateRemoteAccessVpn(id=made["id"], servername="vpn.example.org")
-    cloud.run(INTERNET, ["sh", "-c", f"echo {made['publicip']} vpn.example.org >>/etc/hosts"])
-    profile = api.getVpnClientProfile(id=made["id"], client="strongswan", username="ann")["vpnclientprofile"]
-    assert device.connect_by(_files(profile, "ann"), profile["filename"].removesuffix(".conf")), device.log()
-    assert cloud.fetch(INTERNET, page) == "a guest's page"
-    api.deleteRemoteAccessVpn(publicipid=address["id"])
-    wait_for(lambda: not device.connected, 10, "the session to end with the VPN")
-    device.stop()
-    secrets = (PASSWORD, made["presharedkey"])
-    assert not [secret for secret in secrets if secret in cloud.text_log()]

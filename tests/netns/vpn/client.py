@@ -83,8 +83,8 @@ class Ikev2Client:
         swanctl = _SWANCTL.format(server=self.server, identity=self.identity, user=user, password=password)
         return self.connect_by({"x509ca/authority.pem": self.authority, "swanctl.conf": swanctl}, "vpn")
 
-    def connect_by(self, files: Mapping[str, str], child: str) -> bool:
-        """The same by files in swanctl's directory."""
+    def connect_by(self, files: Mapping[str, str], child: str, patience: int = 30) -> bool:
+        """The same by files in swanctl's directory; ``patience``: seconds that it may take."""
         self.stop()
         self.machine.run(["mkdir", "-p", f"{FOLDER}/x509ca", f"{FOLDER}/conf.d"])
         for name, content in {"strongswan.conf": _STRONGSWAN, **files}.items():
@@ -92,7 +92,8 @@ class Ikev2Client:
         script = f"exec {' '.join(_ENVIRONMENT)} charon-systemd >>{FOLDER}/log 2>&1"
         self.machine.popen(["setsid", "sh", "-c", script])
         wait_for(lambda: self.machine.ok(self._swanctl("--load-all")), 15, "the client's charon")
-        return self.machine.ok(self._swanctl("--initiate", "--child", child, "--timeout", "30"), timeout=40)
+        argv = self._swanctl("--initiate", "--child", child, "--timeout", str(patience))
+        return self.machine.ok(argv, timeout=patience + 10)
 
     def stop(self) -> None:
         """End without a word to the server."""

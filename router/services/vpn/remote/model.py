@@ -90,6 +90,8 @@ class RemoteAccess(Frozen):
     networks: Annotated[tuple[Network, ...], Field(min_length=1)]
     dns: Address
     users: tuple[VpnUser, ...] = ()
+    #: IKE is open to everybody; where not, to whom the firewall's ingress rules let in
+    open: Flag = True
     l2tp: Flag = True
     ikev2: Ikev2 | None = None
 

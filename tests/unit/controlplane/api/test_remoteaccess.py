@@ -128,6 +128,14 @@ def test_from_the_api_to_the_document(site: Site) -> None:
     )
 
 
+def test_open_to_everybody_or_to_whom_the_firewall_lets_in(site: Site) -> None:
+    site.create(openfirewall="false")
+    assert site.sent()[0]["open"] is False
+    site.tenant.run("deleteRemoteAccessVpn", publicipid=site.address["id"])
+    site.create()
+    assert site.sent()[0].get("open", True) is True
+
+
 def test_secrets_are_sealed_at_rest(site: Site) -> None:
     site.tenant.run("addVpnUser", username="ann", password=PASSWORD)
     made = site.create()

@@ -16,6 +16,7 @@ from router.services.vpn.service import SERVICE
 from tests.documents import Raw, small_state
 from tests.unit.router.golden import assert_ruleset
 from tests.unit.router.services.vpn.documents import vpn_state
+from tests.unit.router.services.vpn.remote.test_ike import access
 
 HERE = Path(__file__).parent
 SETTINGS = Settings(config_dir=Path("/c"), run_dir=Path("/r"))
@@ -38,6 +39,13 @@ def test_golden(plane: Plane) -> None:
     assert_ruleset(rendered.ruleset, HERE / f"golden_{plane.name}.nft")
     [unit] = rendered.units
     assert unit.capabilities == {"net_admin", "net_bind_service", "net_raw"}
+
+
+def test_who_may_call_is_for_the_firewall_where_it_is_not_open() -> None:
+    for open in (True, False):
+        sets = render(Vpn(remote=(access(open=open),)), SETTINGS, USERSPACE).ruleset.sets
+        assert set(sets["vpn_addresses"].elements) == {"203.0.113.2"}
+        assert set(sets["vpn_open"].elements) == ({"203.0.113.2"} if open else set())
 
 
 def test_no_secret_is_written() -> None:
