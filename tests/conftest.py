@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -61,8 +62,11 @@ def _fits(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def image() -> Path:
-    """The image; built when what it is made of has changed since the last time."""
-    return build.image(FOLDER)
+    """The image; built when what it is made of has changed since the last time, by one test process for all."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return build.image(FOLDER)
 
 
 @pytest.fixture(scope="session")
