@@ -21,8 +21,9 @@ from controlplane.store.models import ConsoleSession, Vm, Zone
 
 log = logging.getLogger(__name__)
 
-#: seconds that a caller waits: for a proxy to start where there is none, and for one to take the session
-START_WAIT, PUSH_WAIT = 30.0, 10.0
+#: seconds that a caller waits: for a proxy to start where there is none, and for one to take the session; many clients
+#: wait for ten
+START_WAIT, PUSH_WAIT = 8.0, 10.0
 
 
 class NoConsoleError(ApiError):
@@ -87,7 +88,10 @@ class Consoles:
                     names = self._names(session, proxy_id)
                     break
             if time.monotonic() > deadline or self._keeper.trouble(zone_id):
-                raise NoConsoleError(f"zone {zone.name} has no console proxy with room now; try again in a minute")
+                raise NoConsoleError(
+                    f"zone {zone.name} has no console proxy with room now; try again in a minute, or have one ready "
+                    "by consoleproxy.minimum"
+                )
             self._keeper.want(zone_id)
             self._keeper.wait(0.2)
         self._keeper.kick()

@@ -1,9 +1,9 @@
-"""Headless Chromium on a machine of the lab, driven from here by Playwright."""
+"""Headless Chromium in another network namespace, driven from here by Playwright."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.netns.lab import Machine
 from tests.wait import wait_for
 
 #: without the last ones it looks for the rest of the world, which is not there
@@ -28,11 +27,10 @@ FLAGS = (
 
 
 @contextmanager
-def browser(machine: Machine, directory: Path) -> Iterator[Browser]:
-    """Chromium in ``machine``; it takes any certificate."""
+def browser(inside: Sequence[str], directory: Path) -> Iterator[Browser]:
+    """Chromium where the words ``inside`` run a command; it takes any certificate."""
     program = directory / "chromium"
-    command = machine.lab.hypervisor.command(machine.id, ["/usr/bin/chromium"])
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(inside)} /usr/bin/chromium "$@"\n')
     program.chmod(0o755)
     with sync_playwright() as playwright:
         # Playwright talks to it over two pipes, which reach into the machine
@@ -59,7 +57,7 @@ def page(running: Browser, **options: Any) -> Iterator[Page]:
         context.close()
 
 
-def wait_state(opened: Page, state: str) -> None:
+def wait_state(opened: Page, state: str, patience: float = 20) -> None:
     """Wait until the console's page is ``connected``, ``waiting`` or ``ended``."""
 
     def reached() -> bool:
@@ -67,7 +65,7 @@ def wait_state(opened: Page, state: str) -> None:
         assert now[0] == state, now
         return True
 
-    wait_for(reached, 20, f"the page to be {state}")
+    wait_for(reached, patience, f"the page to be {state}")
 
 
 def pixel(opened: Page, x: int, y: int) -> tuple[int, int, int]:

@@ -20,5 +20,6 @@ def world(lab: Lab) -> World:
 
 @pytest.fixture(scope="module")
 def chromium(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(world.person, Path(tmp_path_factory.mktemp("chromium"))) as running:
+    inside = world.lab.hypervisor.command(world.person.id, [])
+    with browser(inside, Path(tmp_path_factory.mktemp("chromium"))) as running:
         yield running
