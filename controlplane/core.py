@@ -10,6 +10,7 @@ from controlplane.hypervisors.base import Hypervisor
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets
 from controlplane.store.database import Database
+from controlplane.store.recordings import RecordingStore
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Core:
     secrets: Secrets = field(repr=False)
     authority: Authority = field(repr=False)
     hypervisor: Hypervisor
+    recordings: RecordingStore
     #: the installation's UUID
     cloud: str
     #: set when rows that guests' ports depend on have changed

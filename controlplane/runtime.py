@@ -24,6 +24,7 @@ from controlplane.secrets import Secrets, load_secrets
 from controlplane.securitygroups.keeper import PolicyKeeper
 from controlplane.store.database import Database
 from controlplane.store.defaults import ensure_defaults
+from controlplane.store.recordings import RecordingStore
 from controlplane.usage import recorder
 from controlplane.workflows.engine import Workflows
 
@@ -74,7 +75,8 @@ class Runtime:
         hypervisor = make_hypervisor(self._hypervisor_name, self.data, self._hypervisor_options)
         # the authority is the installation's identity: it is made once and lives as long
         cloud = str(uuid.uuid5(uuid.NAMESPACE_OID, authority.certificate.decode()))
-        self._core = Core(database, Configuration(), secrets, authority, hypervisor, cloud)
+        recordings = RecordingStore(self.data / "recordings")
+        self._core = Core(database, Configuration(), secrets, authority, hypervisor, recordings, cloud)
         hypervisor.open()
         with database.transaction() as session:
             ensure_defaults(session, secrets, hypervisor.facts(), self.data)
@@ -135,6 +137,10 @@ class Runtime:
     @property
     def hypervisor(self) -> Hypervisor:
         return self.core.hypervisor
+
+    @property
+    def recordings(self) -> RecordingStore:
+        return self.core.recordings
 
     @property
     def reconciler(self) -> Reconciler:

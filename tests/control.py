@@ -26,6 +26,7 @@ from controlplane.secrets import Secrets, load_secrets
 from controlplane.store.database import Database
 from controlplane.store.defaults import ADMIN_USER_ID, ensure_defaults
 from controlplane.store.models import User
+from controlplane.store.recordings import RecordingStore
 
 FACTS = HostFacts(name="host1", hypervisor="Namespace", cpus=4, memory_bytes=8 << 30, url="namespace://host1")
 
@@ -36,9 +37,15 @@ class FakeConsoles:
 
     runtime: FakeRuntime
 
-    def open(self, session_id: str, token: str) -> Endpoint:
+    def open(self, session_id: str, token: str, recorded: str | None = None, part: int = 1) -> Endpoint:
         self.runtime.opened.append(session_id)
+        if recorded is not None:
+            self.runtime.played.append((recorded, part))
         return Endpoint("203.0.113.9", token)
+
+    def delete_recordings(self, session_id: str) -> None:
+        for one in self.runtime.recordings.of_session(session_id):
+            self.runtime.recordings.delete(one.name)
 
 
 @dataclass
@@ -51,6 +58,7 @@ class FakeRuntime:
     woken: list[str] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
     hurried: list[str] = field(default_factory=list)
+    played: list[tuple[str, int]] = field(default_factory=list)
     #: for the commands about hosts, which ask the hypervisor
     double: Hypervisor | None = None
     started: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
@@ -63,6 +71,10 @@ class FakeRuntime:
     @functools.cached_property
     def authority(self) -> Authority:
         return Authority(self.data / "pki")
+
+    @property
+    def recordings(self) -> RecordingStore:
+        return RecordingStore(self.data / "recordings")
 
     @property
     def consoles(self) -> FakeConsoles:

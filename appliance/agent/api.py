@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: longest wait a client may ask for, in seconds
 LONGEST_WAIT = 300.0
+#: a file of a service, in either direction
+_FILE = re.compile(r"/v1/files/(?P<service>[a-z]+)/(?P<name>[A-Za-z0-9:-][A-Za-z0-9._:-]{0,127})")
 
 
 class Api:
@@ -55,6 +57,8 @@ class Api:
         }
 
     def handle(self, request: Request) -> Response:
+        if file := _FILE.fullmatch(request.path):
+            return self._file(request, file["service"], file["name"])
         methods = self._routes.get(request.path)
         if methods is None:
             return _text(404, f"there is no {request.path}; paths are {', '.join(self._routes)}")
@@ -148,6 +152,27 @@ class Api:
             if (traffic := service.traffic(state, self._engine.host)) is not None:
                 return Response(200, traffic.model_dump_json().encode())
         return _text(404, "nothing is metered here")
+
+    def _file(self, request: Request, name: str, file: str) -> Response:
+        """A piece of a service's file, from ``X-Offset`` on: GET (200) and PUT (204); DELETE (204) the whole."""
+        service = next((one for one in self._engine.services if one.name == name), None)
+        offset = request.headers.get("x-offset", "0")
+        if service is None or not offset.isdecimal():
+            return _text(404, f"there is no service {name}" if service is None else "X-Offset is a number of octets")
+        host = self._engine.host
+        try:
+            match request.method:
+                case "GET":
+                    return Response(200, service.read_file(file, int(offset), host), "application/octet-stream")
+                case "PUT":
+                    service.write_file(file, int(offset), request.body, host)
+                case "DELETE":
+                    service.remove_file(file, host)
+                case _:
+                    return _text(405, "files take GET, PUT, DELETE")
+        except OSError as error:
+            return _text(503, f"{name}: {error}")
+        return Response(204)
 
 
 def _text(status: int, text: str) -> Response:

@@ -161,6 +161,18 @@ class Service(Protocol):
     def traffic(self, state: Any, host: Host) -> Traffic | None:
         """What the service has metered, read and safe on disk now; None from all but one. Called by any thread."""
 
+    def read_file(self, name: str, offset: int, host: Host) -> bytes:
+        """A piece of a file that the service has for the control plane, from ``offset``; b"" at its end, and of none.
+
+        Names have letters, digits and ``._:-`` only. Raises OSError; called by any thread.
+        """
+
+    def write_file(self, name: str, offset: int, data: bytes, host: Host) -> None:
+        """The control plane brings a piece of a file; the first one makes it anew. Raises OSError."""
+
+    def remove_file(self, name: str, host: Host) -> None:
+        """The control plane has fetched a file; none of that name is fine too. Raises OSError."""
+
 
 class BaseService:
     """Defaults, so that a service says only what is special about it."""
@@ -191,4 +203,13 @@ class BaseService:
         return None
 
     def traffic(self, state: Any, host: Host) -> Traffic | None:
+        return None
+
+    def read_file(self, name: str, offset: int, host: Host) -> bytes:
+        return b""
+
+    def write_file(self, name: str, offset: int, data: bytes, host: Host) -> None:
+        raise OSError(f"{self.name} takes no files")
+
+    def remove_file(self, name: str, host: Host) -> None:
         return None

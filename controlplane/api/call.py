@@ -35,6 +35,7 @@ from controlplane.store.models import (
     VlanIpRange,
     Vm,
 )
+from controlplane.store.recordings import RecordingStore
 
 log = logging.getLogger("gatehouse.api")
 
@@ -44,8 +45,14 @@ E = TypeVar("E", bound=Entity)
 class Consoles(Protocol):
     """What opens consoles."""
 
-    def open(self, session_id: str, token: str) -> Endpoint:
-        """Give a session to a proxy and wait until that has it; after the commit. Raises ApiError."""
+    def open(self, session_id: str, token: str, recorded: str | None = None, part: int = 1) -> Endpoint:
+        """Give a session to a proxy and wait until that has it; after the commit. Raises ApiError.
+
+        ``recorded``: it shows the recording of that session's connection number ``part``.
+        """
+
+    def delete_recordings(self, session_id: str) -> None:
+        """Delete what is kept of a session, wherever it is. Raises ApiError."""
 
 
 class Runtime(Protocol):
@@ -64,6 +71,8 @@ class Runtime(Protocol):
 
     @property
     def consoles(self) -> Consoles: ...
+    @property
+    def recordings(self) -> RecordingStore: ...
 
     def wake(self, appliance_id: str) -> None:
         """Look at this appliance's desired generation now; called after the commit, from any thread."""

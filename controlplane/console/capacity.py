@@ -38,8 +38,6 @@ class Proxy:
     silent: float = 0.0
     #: something is being done to it
     busy: bool = False
-    #: it has recordings that somebody may want to see
-    keeps: bool = False
 
     @property
     def serves(self) -> bool:
@@ -108,7 +106,6 @@ def _spare(limits: Limits, there: Sequence[Proxy], wanted: bool) -> Proxy | None
     for one in reversed(there):
         if (
             one.sessions == 0
-            and not one.keeps
             and one.idle >= limits.idle_wait
             and (not watched or free - limits.session_max >= limits.standby)
         ):

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from appliance.errors import GatehouseError
 from controlplane import systemvms
-from controlplane.console import sessions, zones
+from controlplane.console import recordings, sessions, zones
 from controlplane.console.capacity import choose
 from controlplane.console.keeper import Keeper
 from controlplane.console.names import Endpoint, Names, names_of
@@ -18,6 +18,7 @@ from controlplane.core import Core
 from controlplane.errors import ApiError, InUseError
 from controlplane.hypervisors.base import ConsoleTarget
 from controlplane.store.models import ConsoleSession, Vm, Zone
+from controlplane.store.recordings import Recording
 
 log = logging.getLogger(__name__)
 
@@ -38,24 +39,25 @@ class Consoles:
     def __init__(self, core: Core, reconciler: Reconciler, keeper: Keeper) -> None:
         self._core, self._reconciler, self._keeper = core, reconciler, keeper
 
-    def open(self, session_id: str, token: str) -> Endpoint:
+    def open(self, session_id: str, token: str, recorded: str | None = None, part: int = 1) -> Endpoint:
         """Give a session, whose row was committed, to a proxy; returns when the proxy has it.
 
-        Raises NoConsoleError, and the session is over then.
+        ``recorded``: it shows the recording of that session's connection number ``part``. Raises NoConsoleError, and
+        the session is over then.
         """
         try:
-            return self._open(session_id, token)
+            return self._open(session_id, token, recorded, part)
         except GatehouseError as error:
             self._give_up(session_id, str(error))
             if isinstance(error, ApiError):
                 raise
             raise NoConsoleError(f"the console cannot be shown: {error}") from error
 
-    def _open(self, session_id: str, token: str) -> Endpoint:
+    def _open(self, session_id: str, token: str, recorded: str | None, part: int) -> Endpoint:
         with self._core.database.reading() as session:
             row = session.get_one(ConsoleSession, session_id)
-            vm_id, zone_id, playback = row.vm_id, session.get_one(Vm, row.vm_id).zone_id, row.target is not None
-        target = None if playback else self._core.hypervisor.console(vm_id)
+            vm_id, zone_id = row.vm_id, session.get_one(Vm, row.vm_id).zone_id
+        target = self._recording(recorded, part) if recorded else self._core.hypervisor.console(vm_id)
         deadline = time.monotonic() + START_WAIT
         while True:
             proxy_id, generation, names = self._give(session_id, zone_id, target, deadline)
@@ -67,10 +69,25 @@ class Consoles:
                 if proxy_id in self._keeper.busy() or self._reconciler.silence(proxy_id):
                     continue  # another one may be better
                 raise
+            if isinstance(target, Recording):
+                recordings.bring(self._core, proxy_id, target.name)
             return Endpoint(names.host, token)
 
+    def _recording(self, session_id: str, part: int) -> Recording:
+        found = recordings.find(self._core, session_id, part)
+        if found is None:
+            raise NoConsoleError(f"session {session_id} has no recording {part}: none was made, or it is gone by now")
+        return found
+
+    def delete_recordings(self, session_id: str) -> None:
+        """Delete what is kept of a session, here and at its proxy. Raises NoConsoleError when that does not answer."""
+        try:
+            recordings.delete(self._core, session_id)
+        except (GatehouseError, OSError) as error:
+            raise NoConsoleError(f"the recordings cannot be deleted now: {error}") from error
+
     def _give(
-        self, session_id: str, zone_id: str, target: ConsoleTarget | None, deadline: float
+        self, session_id: str, zone_id: str, target: ConsoleTarget | Recording, deadline: float
     ) -> tuple[str, int, Names]:
         """A proxy with room has the session in its next document: its id, that generation and its names."""
         while True:
@@ -102,11 +119,6 @@ class Consoles:
         if limits.disabled:
             raise NoConsoleError(f"consoles are disabled in zone {zone.name} (consoleproxy.disabled)")
         proxies = zones.proxies_of(self._core.configuration, session, self._reconciler, zone.id, busy)
-        if row.target is not None:
-            # a recording is where it was made
-            proxies = [one for one in proxies if one.id == row.appliance_id]
-            if not proxies:
-                raise NoConsoleError("the recording is gone with the console proxy that made it")
         return choose(limits, proxies, sessions.last_proxy(session, row.vm_id))
 
     def _names(self, session: Session, proxy_id: str) -> Names:

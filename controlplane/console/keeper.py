@@ -8,20 +8,21 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from appliance.errors import GatehouseError
 from controlplane import events
-from controlplane.console import sessions, zones
+from controlplane.console import recordings, sessions, zones
 from controlplane.console.capacity import Action, plan
 from controlplane.convergence.desired import desire
 from controlplane.convergence.reconciler import Reconciler
 from controlplane.convergence.roles import role_of
 from controlplane.core import Core, Stopping
 from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
-from controlplane.store.models import Account, Appliance, ConsoleSession, User, Vm, Zone
+from controlplane.store.models import Account, Appliance, ConsoleSession, User, Vm, Zone, now
 from controlplane.workflows import systemvms
 from controlplane.workflows.flow import Flow, Locks
 
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 
 #: seconds that a wish for a proxy lasts, and that nothing is launched after a launch that failed
 WANTED, PAUSE = 60.0, 20.0
+#: seconds between two looks for recordings that are too old
+EXPIRY = 60.0
+#: a session's end may be known here before its recording is finished there
+FETCH_AGAIN = timedelta(seconds=30)
 
 
 class Keeper:
@@ -45,6 +50,10 @@ class Keeper:
         #: zone -> monotonic time until which a proxy is wanted there, and until which none is launched
         self._wanted: dict[str, float] = {}
         self._paused: dict[str, float] = {}
+        #: proxies whose recordings are being fetched, and when all were that there were
+        self._fetching: set[str] = set()
+        self._fetched: dict[str, datetime] = {}
+        self._next_expiry = 0.0
         self._thread = threading.Thread(target=self._run, name="console-keeper", daemon=True)
         self._work = ThreadPoolExecutor(8, thread_name_prefix="console-proxy")
 
@@ -114,6 +123,7 @@ class Keeper:
     def look(self) -> None:
         """One look: end sessions that are over, then do in each zone what it needs."""
         self._end_sessions()
+        self._fetch_recordings()
         with self._core.database.reading() as session:
             found = list(session.scalars(select(Zone).order_by(Zone.created)))
             plans = [(zone, self._plan(session, zone)) for zone in found]
@@ -217,6 +227,30 @@ class Keeper:
                     desire(session, proxy_id)
             if changed:
                 self._reconciler.wake(proxy_id)
+
+    def _fetch_recordings(self) -> None:
+        """Fetch what was recorded since the last time that nothing was left, and let go of what is too old."""
+        with self._core.database.reading() as session:
+            due = sessions.recorded_until(session)
+        for proxy_id, until in due.items():
+            fetched = self._fetched.get(proxy_id)
+            if proxy_id not in self._fetching and (fetched is None or until > fetched - FETCH_AGAIN):
+                self._fetching.add(proxy_id)
+                self._work.submit(self._fetch, proxy_id)
+        if time.monotonic() >= self._next_expiry:
+            self._next_expiry = time.monotonic() + EXPIRY
+            recordings.expire(self._core)
+
+    def _fetch(self, proxy_id: str) -> None:
+        begun = now()
+        try:
+            if recordings.fetch_from(self._core, proxy_id):
+                self._fetched[proxy_id] = begun
+        except Exception as error:
+            if not self._reconciler.stopping:
+                log.warning("recordings of console proxy %s: %s", proxy_id, error)
+        finally:
+            self._fetching.discard(proxy_id)
 
     def _end_sessions(self) -> None:
         """Sessions that nobody opened, and those of guests and users that are no more."""

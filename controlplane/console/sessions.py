@@ -20,7 +20,8 @@ from controlplane.convergence.desired import desire
 from controlplane.errors import ParameterError
 from controlplane.hypervisors.base import ConsoleTarget
 from controlplane.secrets import Secrets
-from controlplane.store.models import ConsoleSession, User, Vm, now
+from controlplane.store.models import Appliance, ConsoleSession, User, Vm, now
+from controlplane.store.recordings import Recording
 
 #: seconds that a token is good for, unused
 TOKEN_LIFE = timedelta(seconds=60)
@@ -40,13 +41,11 @@ def create(
     policy: Mapping[str, Any],
     login: str | None,
     creator_address: str,
-    playback_of: ConsoleSession | None = None,
-    part: int = 1,
+    playback: bool = False,
 ) -> ConsoleSession:
     """A session that no proxy has yet. ``policy`` holds fields of the document's Policy; ``login`` a cookie's hash.
 
-    ``playback_of``: a session that was recorded; the new one shows the recording, which is at the same proxy. A
-    session that broke off and came back has a ``part`` for each connection.
+    ``playback``: it is to show a recording rather than the guest's screen.
     """
     row = ConsoleSession(
         vm_id=vm.id,
@@ -58,20 +57,23 @@ def create(
         policy=dict(policy),
         expires=now() + TOKEN_LIFE,
         creator_address=creator_address,
-        target={"kind": "recording", "recording": f"{playback_of.id}.{part}"} if playback_of is not None else None,
-        appliance_id=playback_of.appliance_id if playback_of is not None else None,
+        target={"kind": "recording"} if playback else None,
     )
     session.add(row)
     session.flush()
     return row
 
 
-def give(session: Session, secrets: Secrets, row: ConsoleSession, proxy_id: str, target: ConsoleTarget | None) -> int:
+def give(
+    session: Session, secrets: Secrets, row: ConsoleSession, proxy_id: str, target: ConsoleTarget | Recording
+) -> int:
     """Have a proxy serve a session; the generation in which it does. The token's time begins now.
 
-    ``target``: None for a session that has one, a playback. Raises ParameterError for what no document can hold.
+    Raises ParameterError for what no document can hold.
     """
-    if target is not None:
+    if isinstance(target, Recording):
+        row.target = {"kind": "recording", "recording": target.name}
+    else:
         fields = {name: value for name, value in asdict(target).items() if value is not None}
         _check(fields, row)
         password = fields.pop("password", None)
@@ -174,15 +176,17 @@ def last_use(session: Session, proxy_id: str) -> datetime | None:
     return session.execute(select(used).where(ConsoleSession.appliance_id == proxy_id)).scalar_one()
 
 
-def keeps_recordings(session: Session, proxy_id: str, age: timedelta) -> bool:
-    """Whether a session that was recorded at the proxy ended less than ``age`` ago."""
-    statement = select(ConsoleSession.id).where(
-        ConsoleSession.appliance_id == proxy_id,
-        ConsoleSession.acquired.is_not(None),
-        ConsoleSession.ended > now() - age,
-        ConsoleSession.policy["record"].as_boolean(),
+def recorded_until(session: Session) -> dict[str, datetime]:
+    """Running proxies that may have recordings: when the last recorded session ended there; now, if one has not."""
+    ended = func.max(func.coalesce(ConsoleSession.ended, now()))
+    statement = (
+        select(Appliance.id, ended)
+        .join(ConsoleSession, ConsoleSession.appliance_id == Appliance.id)
+        .where(Appliance.state == "Running", ConsoleSession.acquired.is_not(None))
+        .where(ConsoleSession.policy["record"].as_boolean())
+        .group_by(Appliance.id)
     )
-    return session.scalars(statement.limit(1)).first() is not None
+    return {row[0]: row[1] for row in session.execute(statement)}
 
 
 def last_proxy(session: Session, vm_id: str) -> str | None:

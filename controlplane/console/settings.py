@@ -133,7 +133,7 @@ CONSOLE_SETTINGS: tuple[Setting, ...] = (
         "Console Proxy",
         "2592000",
         "Integer",
-        "Seconds that recordings are kept; a console proxy that has some is not removed for being idle",
+        "Seconds that recordings are kept",
         ("zone",),
         minimum=60,
         maximum=31536000,

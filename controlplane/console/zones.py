@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
@@ -40,7 +39,6 @@ def proxies_of(
 ) -> list[Proxy]:
     """The zone's proxies, the oldest first. ``busy``: ids of those that something is being done to."""
     rows = systemvms.of_zone(session, zone_id, ROLE)
-    age = timedelta(seconds=configuration.get_int(session, "consoleproxy.recording.age", zone=zone_id))
     load = sessions.load(session, [row.id for row in rows])
     return [
         Proxy(
@@ -50,7 +48,6 @@ def proxies_of(
             idle=(now() - max(row.created, sessions.last_use(session, row.id) or row.created)).total_seconds(),
             silent=reconciler.silence(row.id),
             busy=row.id in busy,
-            keeps=sessions.keeps_recordings(session, row.id, age),
         )
         for row in rows
     ]

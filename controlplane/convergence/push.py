@@ -136,6 +136,18 @@ class AgentClient:
         except ValidationError as error:
             raise AgentUnreachableError(f"unreadable traffic from {self.agent.id}: {error}") from error
 
+    def read_file(self, service: str, name: str, offset: int) -> bytes:
+        """GET a piece of a service's file from ``offset``; b"" at its end, and of none. Raises as ``status``."""
+        return self._call("GET", f"/v1/files/{service}/{name}", headers={"X-Offset": str(offset)}, accept=(200,))
+
+    def write_file(self, service: str, name: str, offset: int, data: bytes) -> None:
+        """PUT a piece of a service's file at ``offset``; at 0 it begins anew. Raises AgentUnreachableError."""
+        self._call("PUT", f"/v1/files/{service}/{name}", data, headers={"X-Offset": str(offset)}, accept=(204,))
+
+    def remove_file(self, service: str, name: str) -> None:
+        """DELETE a service's file. Raises AgentUnreachableError."""
+        self._call("DELETE", f"/v1/files/{service}/{name}", accept=(204,))
+
     def certificate(self) -> x509.Certificate | None:
         """The agent's certificate on the connection that is open, if one is."""
         connection = self._connection

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from appliance.schema.status import Status
 from controlplane import routers
-from controlplane.console import sessions
+from controlplane.console import recordings, sessions
 from controlplane.convergence.compile.consoleproxy import compile_consoleproxy
 from controlplane.convergence.compile.memo import Memo
 from controlplane.convergence.compile.router import compile_router
@@ -24,6 +24,7 @@ from controlplane.convergence.intent import consoleproxy as proxy_intent
 from controlplane.convergence.intent import load as router_intent
 from controlplane.convergence.intent import ssvm as ssvm_intent
 from controlplane.convergence.intent.rows import ApplianceNic
+from controlplane.convergence.push import AgentClient
 from controlplane.convergence.reports import consoleproxy as proxy_reports
 from controlplane.convergence.reports import router as router_reports
 from controlplane.core import Core
@@ -59,6 +60,10 @@ def _left(session: Session, appliance: Appliance) -> None:
     return None
 
 
+def _nothing_left(core: Core, client: AgentClient) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Role:
     """One kind of appliance. ``label`` is what sentences call it, ``resource`` what the API's events call it."""
@@ -77,6 +82,8 @@ class Role:
     prepare: Callable[[Session, Appliance, Core], bool] = _prepared
     #: its machine is gone, or stopped for good: ends what it served
     gone: Callable[[Session, Appliance], None] = _left
+    #: fetches what it alone has, before its machine goes
+    fetch_last: Callable[[Core, AgentClient], None] = _nothing_left
     #: names of settings that its document is made of begin so
     settings: str | None = None
     #: whether ``take_reports`` would change anything
@@ -86,6 +93,10 @@ class Role:
 
 def _load_router(session: Session, appliance_id: str, core: Core) -> Intent:
     return router_intent.load(session, appliance_id, core.secrets, core.cloud, core.configuration)
+
+
+def _fetch_recordings(core: Core, client: AgentClient) -> None:
+    recordings.fetch(core, client, unfinished=True)
 
 
 def _end_sessions(session: Session, appliance: Appliance) -> None:
@@ -114,6 +125,7 @@ ROLES: Mapping[str, Role] = {
         compile=compile_consoleproxy,
         prepare=proxy_intent.prepare,
         gone=_end_sessions,
+        fetch_last=_fetch_recordings,
         settings="consoleproxy.",
         has_reports=proxy_reports.has_news,
         take_reports=proxy_reports.take,

@@ -12,7 +12,7 @@ from typing import Any
 
 from appliance.engine.service import BaseService, Change, Host, Rendered
 from appliance.errors import ApplyError, CheckFailedError, ProbeError
-from appliance.inquiry import ask
+from appliance.inquiry import ask, have_done
 from appliance.settings import Settings
 from consoleproxy.document import ConsoleProxyState
 from consoleproxy.services.console.render import UNIT, certificate_file, config_file, render, socket_file
@@ -100,6 +100,20 @@ class ConsoleService(BaseService):
         except (OSError, ValueError):
             return None
         return {name: status[name] for name in ("sessions", "session_max", "open", "recordings", "records")}
+
+    # ---- recordings; the relay does it, so that the agent opens nothing that a user of its own could have put there
+
+    def read_file(self, name: str, offset: int, host: Host) -> bytes:
+        return self._recording(host, do="read", name=name, offset=offset)
+
+    def write_file(self, name: str, offset: int, data: bytes, host: Host) -> None:
+        self._recording(host, data, do="bring", name=name, offset=offset)
+
+    def remove_file(self, name: str, host: Host) -> None:
+        self._recording(host, do="remove", name=name)
+
+    def _recording(self, host: Host, data: bytes = b"", **question: Any) -> bytes:
+        return have_done(socket_file(host.settings), question, data)
 
 
 SERVICE = ConsoleService()

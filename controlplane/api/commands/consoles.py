@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from controlplane.api import listing, sessions
 from controlplane.api.call import Call
-from controlplane.api.command import Later, Params, ScopedListParams, Success, command, param
+from controlplane.api.command import ADMINS, Later, Params, ScopedListParams, Success, command, param
 from controlplane.api.passwords import token_hash
 from controlplane.api.views.consoles import (
     ConsoleEndpointResponse,
@@ -59,11 +59,10 @@ def create_console_endpoint(call: Call, params: CreateConsoleEndpoint) -> Later:
         policy=_policy(call, vm, params),
         login=_login(call),
         creator_address=call.client.address,
-        playback_of=recorded,
-        part=params.recordingpart,
+        playback=recorded is not None,
     )
-    runtime, session_id = call.runtime, row.id
-    return Later(lambda: show_endpoint(runtime.consoles.open(session_id, token)))
+    runtime, session_id, of, part = call.runtime, row.id, params.recordingid, params.recordingpart
+    return Later(lambda: show_endpoint(runtime.consoles.open(session_id, token, of, part)))
 
 
 def _recorded(call: Call, vm: Vm, session_id: str) -> ConsoleSession:
@@ -148,7 +147,8 @@ def list_console_sessions(call: Call, params: ListConsoleSessions) -> tuple[int,
     if params.acquired:
         statement = statement.where(ConsoleSession.acquired.is_not(None))
     statement = listing.search(statement, params.keyword, ConsoleSession.client_address, ConsoleSession.creator_address)
-    return listing.fetch(call, statement, params, lambda rows: show_sessions(call.session, rows))
+    recordings = call.runtime.recordings
+    return listing.fetch(call, statement, params, lambda rows: show_sessions(call.session, rows, recordings))
 
 
 class DeleteConsoleSession(Params):
@@ -169,3 +169,29 @@ def delete_console_session(call: Call, params: DeleteConsoleSession) -> Success:
     call.close_consoles(ConsoleSession.id == row.id, f"closed by user {call.user.username}")
     call.event(f"closed a console of {vm.display_name or vm.name}", ("UserVm", vm.id), account_id=vm.account_id)
     return Success()
+
+
+class DeleteConsoleRecording(Params):
+    id: str = param("id of the console session that was recorded", entity="ConsoleSession")
+
+
+@command(
+    "deleteConsoleRecording",
+    description="Deletes what was recorded of a console session that has ended",
+    params=DeleteConsoleRecording,
+    event="VNC.RECORDING.DELETE",
+    roles=ADMINS,
+)
+def delete_console_recording(call: Call, params: DeleteConsoleRecording) -> Later:
+    row = call.lookup(ConsoleSession, params.id)
+    vm = call.session.get_one(Vm, row.vm_id)
+    if row.state != "Ended":
+        raise ParameterError(f"the console session is {row.state}; close it first (deleteConsoleSession)")
+    call.event(f"deleted the recording of a console of {vm.display_name or vm.name}", ("UserVm", vm.id))
+    runtime, session_id = call.runtime, row.id
+
+    def delete() -> Success:
+        runtime.consoles.delete_recordings(session_id)
+        return Success()
+
+    return Later(delete)

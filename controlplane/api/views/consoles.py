@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
@@ -11,6 +11,7 @@ from controlplane.api.command import Response, shown
 from controlplane.api.listing import OwnedResponse, owned_by
 from controlplane.console.names import SOCKET, Endpoint
 from controlplane.store.models import Account, ConsoleSession, Host, User, Vm
+from controlplane.store.recordings import Recording, RecordingStore
 
 
 class WebsocketResponse(Response):
@@ -30,6 +31,14 @@ class ConsoleEndpointResponse(Response):
     details: str | None = shown("why it is not, if it is not")
     url: str | None = shown("page to open in a browser; it works once, and for a minute only")
     websocket: WebsocketResponse | None = shown("the same for a client other than that page")
+
+
+class ConsoleRecordingResponse(Response):
+    """What was recorded of one connection of a session."""
+
+    part: int = shown("number of the connection, for recordingpart of createConsoleEndpoint", ...)
+    created: datetime = shown("when it began", ...)
+    size: int = shown("bytes", ...)
 
 
 class ConsoleSessionResponse(OwnedResponse):
@@ -53,6 +62,7 @@ class ConsoleSessionResponse(OwnedResponse):
     systemvmid: str | None = shown("id of the console proxy that serves it")
     viewonly: bool = shown("whether it was for watching only", False)
     recorded: bool = shown("whether it was recorded", False)
+    recordings: list[ConsoleRecordingResponse] = shown("recordings that are kept", [])
     bytessent: int = shown("bytes sent to the browser", 0)
     bytesreceived: int = shown("bytes received from the browser", 0)
 
@@ -68,12 +78,14 @@ def show_endpoint(endpoint: Endpoint) -> ConsoleEndpointResponse:
     )
 
 
-def show_sessions(session: Session, rows: Sequence[ConsoleSession]) -> list[ConsoleSessionResponse]:
-    """Console sessions, with those who asked for them."""
-    return [_show(session, row) for row in rows]
+def show_sessions(
+    session: Session, rows: Sequence[ConsoleSession], recordings: RecordingStore
+) -> list[ConsoleSessionResponse]:
+    """Console sessions, with those who asked for them and what is kept of them."""
+    return [_show(session, row, recordings.of_session(row.id) if row.policy.get("record") else []) for row in rows]
 
 
-def _show(session: Session, row: ConsoleSession) -> ConsoleSessionResponse:
+def _show(session: Session, row: ConsoleSession, recordings: Sequence[Recording]) -> ConsoleSessionResponse:
     vm, user = session.get_one(Vm, row.vm_id), session.get_one(User, row.user_id)
     host = session.get(Host, row.host_id) if row.host_id else None
     return ConsoleSessionResponse(
@@ -96,6 +108,10 @@ def _show(session: Session, row: ConsoleSession) -> ConsoleSessionResponse:
         systemvmid=row.appliance_id,
         viewonly=bool(row.policy.get("view_only")),
         recorded=bool(row.policy.get("record")),
+        recordings=[
+            ConsoleRecordingResponse(part=part, created=datetime.fromtimestamp(one.began, UTC), size=one.size)
+            for part, one in enumerate(recordings, 1)
+        ],
         bytessent=row.bytes_sent,
         bytesreceived=row.bytes_received,
     )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-from playwright.sync_api import Browser
+import time
 
+import pytest
+from playwright.sync_api import Browser, Page
+
+from consoleproxy.services.console.relay.playback import LONGEST_PAUSE
 from tests.netns.consoleproxy.browser import page, pixel, wait_state
-from tests.netns.consoleproxy.world import COLOUR, PERSON, SERVERS, Screen, World
+from tests.netns.consoleproxy.world import COLOUR, PERSON, SERVERS, Raw, Screen, World
 from tests.wait import wait_for
+
+#: where the relay has what is brought to be played
+PLAYBACK = "/var/lib/gatehouse/console/playback"
 
 
 @pytest.fixture(scope="module")
@@ -146,18 +152,64 @@ def test_a_session_is_recorded_and_played_back(world: World, chromium: Browser) 
         wait_state(opened, "connected")
         assert opened.locator("#badge-recorded").inner_text() == "Recorded"
         assert "recorded" in opened.locator("#notice").inner_text()
+        begun = time.monotonic()
         wait_for(lambda: pixel(opened, 300, 200) == (128, 32, 32), 10, "red")
+        # and nothing more until it is green; long pauses are short when it is played
+        red = min(time.monotonic() - begun, LONGEST_PAUSE * 0.9)
         screen.x("xsetroot", "-solid", "#208020")
         wait_for(lambda: pixel(opened, 300, 200) == (32, 128, 32), 10, "green")
-    name = f"{session}.1"
-    wait_for(lambda: name in [one["recording"] for one in world.report()["recordings"]], 10, "the recording")
-    _, token = world.session({"kind": "recording", "recording": name})
+    name = fetched(world, session)
+    play, token = world.session({"kind": "recording", "recording": name})
+    for offset in range(0, len(content := world.recordings[name]), 5000):
+        world.proxy.agent.write_file("console", name, offset, content[offset : offset + 5000])
     with page(chromium) as opened:
         opened.goto(world.url(token))
         wait_state(opened, "connected")
         assert opened.locator("#badge-playback").is_visible()
         wait_for(lambda: pixel(opened, 300, 200) == (32, 128, 32), 15, "green again")
+        opened.click("#play")
+        wait_for(lambda: opened.locator("#play").get_attribute("aria-pressed") == "true", 10, "it to stop")
+        move(opened, red)
+        # back in time, in a new connection
+        wait_for(lambda: pixel(opened, 300, 200) == (128, 32, 32), 15, "red again")
+        opened.select_option("#speed", "16")
+        move(opened, 1000)
+        wait_for(lambda: pixel(opened, 300, 200) == (32, 128, 32), 15, "green at the end")
+        first, _, last = opened.locator("#time").inner_text().partition(" / ")
+        assert first == last
+        wait_state(opened, "connected")  # it stands still there
+        opened.click("#play")
         wait_for(lambda: opened.locator("#heading").inner_text() == "The recording is over", 15, "its end")
+    # it is gone with the session that showed it
+    world.remove(play)
+    wait_for(lambda: not world.proxy.ok(["test", "-e", f"{PLAYBACK}/{name}.fbs"]), 10, "the copy to go")
+
+
+def move(opened: Page, to: float) -> None:
+    opened.evaluate(
+        """(to) => { const moment = document.getElementById("moment"); moment.value = to;
+                     for (const name of ["input", "change"]) moment.dispatchEvent(new Event(name)); }""",
+        to,
+    )
+
+
+def fetched(world: World, session: str) -> str:
+    """Fetch a session's recording as the control plane does; its name."""
+
+    def finished() -> Raw:
+        [found] = [one for one in world.report()["recordings"] if one["recording"].startswith(f"{session}.")]
+        assert found["finished"]
+        return dict(found)
+
+    about = wait_for(finished, 10, "the recording to be finished")
+    name, content = str(about["recording"]), b""
+    while piece := world.proxy.agent.read_file("console", name, len(content)):
+        content += piece
+    assert len(content) == about["size"]
+    world.proxy.agent.remove_file("console", name)
+    assert not any(one["recording"] == name for one in world.report()["recordings"])
+    world.recordings[name] = content
+    return name
 
 
 def test_on_a_phone(world: World, chromium: Browser, screen: Screen) -> None:

@@ -36,6 +36,8 @@ class World:
     state: Raw
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
     displays: int = 0
+    #: what was fetched from the proxy, by name
+    recordings: dict[str, bytes] = field(default_factory=dict)
 
     # ---- the control plane's part
 

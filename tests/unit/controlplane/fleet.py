@@ -47,6 +47,7 @@ from controlplane.secrets import Secrets
 from controlplane.store.database import Database
 from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
 from controlplane.store.models import Account, Appliance, AsyncJob, Event, Network, User
+from controlplane.store.recordings import RecordingStore
 from router.document import RouterDocument
 from ssvm.document import SsvmDocument
 from tests.rows import Rows
@@ -81,6 +82,9 @@ class FakeAgent:
     reports: dict[str, Any] = field(default_factory=dict)
     attempt: Attempt | None = None
     counted: Traffic | None = None
+    #: recordings that it made, and that it was brought
+    files: dict[str, bytes] = field(default_factory=dict)
+    brought: dict[str, bytes] = field(default_factory=dict)
     renewals: int = 0
     calls: int = 0
     #: while cleared, a push does not return
@@ -95,6 +99,18 @@ class FakeAgent:
             raise AgentUnreachableError(f"{self.id} at 169.254.1.1:9443 does not answer: Connection refused")
         if self.expired:
             raise CertificateExpiredError(f"the certificate of {self.id} has ended")
+
+    def read_file(self, service: str, name: str, offset: int) -> bytes:
+        self._reach()
+        return self.files.get(name, b"")[offset : offset + 4]
+
+    def write_file(self, service: str, name: str, offset: int, data: bytes) -> None:
+        self._reach()
+        self.brought[name] = self.brought.get(name, b"")[:offset] + data
+
+    def remove_file(self, service: str, name: str) -> None:
+        self._reach()
+        self.files.pop(name, None)
 
     def push(self, document: bytes, *, wait: float = 0) -> Status:
         self._reach()
@@ -267,8 +283,10 @@ class Fleet:
         self.hypervisor = FakeHypervisor()
         self.agents: dict[str, FakeAgent] = {}
         secrets, authority = Secrets(b"k" * 32), Authority(directory / "pki")
-        self.core = Core(self.database, Configuration(), secrets, authority, self.hypervisor, "cloud")
+        recordings = RecordingStore(directory / "recordings")
+        self.core = Core(self.database, Configuration(), secrets, authority, self.hypervisor, recordings, "cloud")
         monkeypatch.setattr("controlplane.convergence.reconciler.open_remote", self._open_remote)
+        monkeypatch.setattr("controlplane.console.recordings.AgentClient", lambda agent, *_: self.agents[agent.id])
         self.reconciler = Reconciler(self.core, PACE)
         with self.database.transaction() as session:
             rows = Rows(session)

@@ -89,6 +89,7 @@ async function start() {
   for (const element of document.querySelectorAll(".input")) element.hidden ||= session.viewOnly || session.playback;
   for (const element of document.querySelectorAll(".clip")) element.hidden = session.viewOnly || session.playback;
   for (const element of document.querySelectorAll(".clip-only")) element.hidden = !session.clipboard;
+  watchClock();
   connect();
 }
 
@@ -130,6 +131,7 @@ function connect() {
 
 function ended(code, opened) {
   if (body.dataset.state === "ended") return;
+  if (code === 4008) return start();
   if (code === 4007) return show("ended", "The recording is over", "", true);
   if (CLOSED[code]) {
     sessionStorage.removeItem("session");
@@ -155,6 +157,41 @@ $("disconnect").addEventListener("click", () => {
   show("ended", "Disconnected", "", true);
   rfb?.disconnect();
 });
+
+// ---- a recording: its clock is the proxy's, which is asked twice a second
+
+let asking = 0, moving = false;
+async function playback(what = {}) {
+  if (!session?.playback) return;
+  try {
+    const answer = await fetch("/console/playback", {
+      method: "POST", headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ session: session.session, ...what }), cache: "no-store",
+    });
+    if (answer.ok) showClock(await answer.json());
+  } catch { /* the connection's own end is told elsewhere */ }
+}
+function clockText(seconds) {
+  const whole = Math.floor(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+function showClock({ position, length, speed, paused }) {
+  $("moment").max = length;
+  if (!moving) $("moment").value = position;
+  $("time").textContent = `${clockText(position)} / ${clockText(length)}`;
+  $("speed").value = speed;
+  $("play").setAttribute("aria-pressed", String(paused));
+  $("play").title = paused ? "Play" : "Pause";
+}
+function watchClock() {
+  clearInterval(asking);
+  $("player").hidden = !session.playback;
+  if (session.playback) asking = setInterval(() => { if (body.dataset.state === "connected") playback(); }, 500);
+}
+$("play").addEventListener("click", () => playback({ paused: $("play").getAttribute("aria-pressed") !== "true" }));
+$("speed").addEventListener("change", () => playback({ speed: Number($("speed").value) }));
+$("moment").addEventListener("input", () => { moving = true; });
+$("moment").addEventListener("change", async () => { await playback({ at: Number($("moment").value) }); moving = false; });
 
 // ---- panels
 

@@ -279,4 +279,4 @@ class ServerSide(asyncio.Protocol):
 
 #: status codes of ours (RFC 6455 section 7.4.2); the page has a sentence for each
 ENDED, IDLE, TOO_LONG, ELSEWHERE, SERVER_GONE, NO_SCREEN, RESTART = 4000, 4001, 4002, 4003, 4004, 4005, 4006
-PLAYED = 4007
+PLAYED, REWIND = 4007, 4008

@@ -15,13 +15,14 @@ from consoleproxy.services.console.model import Playback, Session, VncTarget
 from consoleproxy.services.console.relay import frames
 from consoleproxy.services.console.relay.config import Config
 from consoleproxy.services.console.relay.link import HIGH_WATER, LOW_WATER, NO_SCREEN, Link, ServerSide
+from consoleproxy.services.console.relay.playback import BROWSER_PATIENCE, Clock, play
 from consoleproxy.services.console.relay.recordings import Recordings
 from consoleproxy.services.console.relay.streams import Stream
 
 log = logging.getLogger(__name__)
 
-#: seconds to reach a VNC server and be let in, and for the browser's part
-SERVER_PATIENCE, BROWSER_PATIENCE = 15.0, 15.0
+#: seconds to reach a VNC server and be let in
+SERVER_PATIENCE = 15.0
 #: what the browser is told, whatever went wrong
 NO_ANSWER = "The machine's screen cannot be reached now."
 
@@ -37,13 +38,16 @@ def messages_for(session: Session) -> ClientMessages:
     )
 
 
-async def open_screen(link: Link, session: Session, recordings: Recordings, config: Config) -> None:
-    """Join ``link`` to the session's screen. Failures close the link; nothing is raised."""
+async def open_screen(link: Link, session: Session, recordings: Recordings, config: Config, clock: Clock) -> None:
+    """Join ``link`` to the session's screen. Failures close the link; nothing is raised.
+
+    ``clock``: where a session that shows a recording is in it.
+    """
     stream: Stream | None = None
     try:
         target = session.target
         if isinstance(target, Playback):
-            await recordings.play(link, target.recording)
+            await play(link, recordings.brought(target.recording), clock)
             return
         async with timeout(SERVER_PATIENCE):
             stream = await _reach(target)

@@ -1,4 +1,5 @@
-"""Recordings of sessions: made while the screen is watched, played back to a browser as a VNC server would.
+"""Recordings of sessions: made while the screen is watched, kept until the control plane has fetched them, and brought
+back by it to be played (playback.py).
 
 The format is FBS 001.000, which players of VNC recordings know: "FBS 001.000\\n", then blocks of a length, that many
 octets of the server's stream padded to four, and the milliseconds since the beginning at which the last of them came.
@@ -7,20 +8,18 @@ The stream begins as RFB 3.3 without security, so that it needs no client's answ
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from consoleproxy.rfb.errors import RfbError
 from consoleproxy.services.console.model import Session
 from consoleproxy.services.console.relay.config import Config
-from consoleproxy.services.console.relay.link import HIGH_WATER, PLAYED, Link
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +28,15 @@ _MAGIC = b"FBS 001.000\n"
 _PREFIX = b"RFB 003.003\n" + struct.pack("!I", 1)
 #: octets that wait to be written, and seconds after which they are
 _BLOCK, _FLUSH = 65536, 2.0
-#: seconds that nothing happened are played as this many
-LONGEST_PAUSE = 2.0
+#: octets that the control plane gets at once
+PIECE = 1 << 20
 
 
 class Recorder:
     """Writes one recording. A full disk or the largest size ends it, and not the session."""
 
     def __init__(self, path: Path, most: int) -> None:
+        self.path = path
         self._file: BinaryIO | None = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
         self._began, self._left = time.monotonic(), most
         self._waiting: list[bytes] = []
@@ -68,7 +68,7 @@ class Recorder:
                 raise OSError("the recording has reached its largest size")
             self._file.write(data)
         except OSError as error:
-            log.warning("recording %s ends: %s", self._file.name, error)
+            log.warning("recording %s ends: %s", self.path.name, error)
             self.close()
 
     @property
@@ -90,10 +90,10 @@ def _block(data: bytes, milliseconds: int) -> bytes:
     return struct.pack("!I", len(data)) + data + bytes(-len(data) % 4) + struct.pack("!I", milliseconds)
 
 
-def blocks(path: Path) -> Iterator[tuple[float, bytes]]:
+def blocks(path: Path, *, skim: bool = False) -> Iterator[tuple[float, bytes]]:
     """(seconds since the beginning, octets of the server's stream) without RFB's first words. Raises OSError, RfbError.
 
-    What a relay that was killed left half written is the end.
+    What a relay that was killed left half written is the end. ``skim``: the times alone, without reading the octets.
     """
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
@@ -102,101 +102,78 @@ def blocks(path: Path) -> Iterator[tuple[float, bytes]]:
         while len(head := file.read(4)) == 4:
             (size,) = struct.unpack("!I", head)
             padded = size + -size % 4
-            body = file.read(padded + 4)
-            if len(body) < padded + 4:
+            body = b"" if skim else file.read(padded)
+            if skim:
+                file.seek(padded, os.SEEK_CUR)
+            stamp = file.read(4)
+            if len(stamp) < 4:
                 return
             if not first:
-                yield struct.unpack("!I", body[padded:])[0] / 1000, body[:size]
+                yield struct.unpack("!I", stamp)[0] / 1000, body[:size]
             first = False
 
 
-class Player:
-    """Stands where a VNC server does: takes no notice of the browser, and stops while it cannot take more."""
-
-    def __init__(self) -> None:
-        self.transport = self
-        self.flowing = asyncio.Event()
-        self.flowing.set()
-        self.dropped = False
-
-    def write(self, data: bytes) -> None: ...
-
-    def data_received(self, data: bytes) -> None: ...
-
-    def pause(self) -> None:
-        self.flowing.clear()
-
-    def resume(self) -> None:
-        self.flowing.set()
-
-    def drop(self) -> None:
-        self.dropped = True
-        self.flowing.set()
-
-
 class Recordings:
-    """The recordings in ``directory``: ``<session>.<number of its connection>.fbs``."""
+    """Those made here, ``<session>.<when it began, UNIX time>.fbs``, and elsewhere those brought to be played."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        directory.mkdir(mode=0o700, exist_ok=True)
+        self._made, self._brought = directory / "recordings", directory / "playback"
+        for folder in (self._made, self._brought):
+            folder.mkdir(mode=0o700, exist_ok=True)
         self._running: set[Recorder] = set()
         self._next_look = 0.0
 
     def begin(self, session: Session, config: Config) -> Recorder:
         """Record a connection of ``session`` from its ServerInit on. Raises OSError."""
-        number = 1 + sum(path.name.rpartition(".")[0].rpartition(".")[0] == session.id for path in self._paths())
-        path = self._directory / f"{session.id}.{number}.fbs"
+        began = int(time.time())
+        while (path := self._made / f"{session.id}.{began}.fbs").exists():
+            began += 1
         recorder = Recorder(path, config.console.recording_size << 20)
         self._running.add(recorder)
         return recorder
 
-    async def play(self, link: Link, name: str) -> None:
-        """Show a recording with its own timing, long pauses shortened. Raises OSError, RfbError and TimeoutError."""
-        path = self._directory / f"{name}.fbs"
-        parts = blocks(path)
-        began, first = next(parts, (0.0, b""))
-        link.greet()
-        assert link.greeted is not None
-        async with asyncio.timeout(15):
-            await link.greeted
-        player = Player()
-        link.attach(player, b"", b"")
-        before = began
-        link.deliver(first)
-        for when, data in parts:
-            await asyncio.sleep(min(when - before, LONGEST_PAUSE))
-            before = when
-            for at in range(0, len(data), HIGH_WATER):
-                await player.flowing.wait()
-                if player.dropped:
-                    return
-                link.deliver(data[at : at + HIGH_WATER])
-            # somebody watches
-            link.last_input = time.monotonic()
-        # the last picture is seen for a moment too
-        await asyncio.sleep(LONGEST_PAUSE)
-        link.close(PLAYED, "the recording is over")
-
-    def known(self) -> list[dict[str, object]]:
-        """Name, session, size in octets and when it was last written to (UNIX time) of every recording."""
-        found: list[dict[str, object]] = []
-        for path in self._paths():
+    def known(self) -> list[dict[str, Any]]:
+        """Name, size in octets, and whether it is finished, of every recording made here."""
+        running = {recorder.path for recorder in self._running if not recorder.closed}
+        found = []
+        for path in sorted(self._made.glob("*.fbs")):
             with contextlib.suppress(OSError):
-                about = path.stat()
-                name = path.name.removesuffix(".fbs")
-                found.append(
-                    {
-                        "recording": name,
-                        "session": name.rpartition(".")[0],
-                        "size": about.st_size,
-                        "written": about.st_mtime,
-                    }
-                )
+                about = {"recording": path.stem, "size": path.stat().st_size, "finished": path not in running}
+                found.append(about)
         return found
 
-    def tick(self, config: Config) -> None:
-        """Write what waits, and remove what is too old; called every second."""
+    def serve(self, request: dict[str, Any], data: bytes) -> bytes:
+        """What the control plane does with recordings (service.py). Names are those of sessions, checked by the agent.
+
+        ``read``: a piece of one from ``offset``, b"" when it is not there. ``bring``: put ``data`` into one to be
+        played, from ``offset`` on. ``remove``: one was fetched. Raises OSError.
+        """
+        name, offset = f"{request['name']}.fbs", request.get("offset", 0)
+        match request["do"]:
+            case "read":
+                if not (self._made / name).exists():
+                    return b""
+                with (self._made / name).open("rb") as file:
+                    file.seek(offset)
+                    return file.read(PIECE)
+            case "bring":
+                flags = os.O_WRONLY | os.O_CREAT | (0 if offset else os.O_TRUNC)
+                with os.fdopen(os.open(self._brought / name, flags, 0o600), "wb") as file:
+                    file.seek(offset)
+                    file.write(data)
+            case "remove":
+                (self._made / name).unlink(missing_ok=True)
+        return b""
+
+    def brought(self, name: str) -> Path:
+        """Where a recording is that was brought to be played."""
+        return self._brought / f"{name}.fbs"
+
+    def tick(self, config: Config, played: Collection[str]) -> None:
+        """Write what waits, remove what nobody fetches or plays any more; called every second.
+
+        ``played``: the recordings that sessions of the document show.
+        """
         now = time.monotonic()
         if now < self._next_look:
             return
@@ -205,10 +182,10 @@ class Recordings:
         for recorder in self._running:
             recorder.flush()
         old = time.time() - config.console.recording_age
-        for path in self._paths():
+        for path in self._made.glob("*.fbs"):
             with contextlib.suppress(OSError):
                 if path.stat().st_mtime < old:
                     path.unlink()
-
-    def _paths(self) -> list[Path]:
-        return sorted(self._directory.glob("*.fbs"))
+        for path in self._brought.glob("*.fbs"):
+            if path.stem not in played:
+                path.unlink(missing_ok=True)

@@ -16,13 +16,14 @@ import logging
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from consoleproxy.services.console.model import Console, Session
+from consoleproxy.services.console.model import Console, Playback, Session
 from consoleproxy.services.console.relay import link as links
 from consoleproxy.services.console.relay.ledger import Ledger, Used
 from consoleproxy.services.console.relay.link import Link
+from consoleproxy.services.console.relay.playback import Clock
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Live:
     link: Link | None = None
     #: its use is on its way to the disk
     busy: bool = False
+    #: where it is in the recording that it shows
+    clock: Clock = field(default_factory=Clock)
 
 
 def _hash(secret: str) -> bytes:
@@ -119,6 +122,11 @@ class Registry:
     def room(self, live: Live) -> bool:
         """Whether ``live`` may have a connection beside those there are."""
         return self.open(but=live) < self.console.session_max
+
+    def played(self) -> frozenset[str]:
+        """The recordings that sessions show."""
+        targets = [live.session.target for live in self.sessions.values()]
+        return frozenset(target.recording for target in targets if isinstance(target, Playback))
 
     def open(self, but: Live | None = None) -> int:
         return sum(live.link is not None or live.busy for live in self.sessions.values() if live is not but)

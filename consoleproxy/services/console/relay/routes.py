@@ -19,6 +19,7 @@ from consoleproxy.services.console.relay.config import Config
 from consoleproxy.services.console.relay.link import Link
 from consoleproxy.services.console.relay.opening import messages_for, open_screen
 from consoleproxy.services.console.relay.page import Asset
+from consoleproxy.services.console.relay.playback import rewind
 from consoleproxy.services.console.relay.recordings import Recordings
 from consoleproxy.services.console.relay.registry import Live, RefusedError, Registry
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: the name begins with __Host-: the browser takes it over TLS only, for this host only (RFC 6265bis section 4.1.3.2)
 _COOKIE = "__Host-console-"
-_LONGEST_TOKEN = 256
+_LONGEST_TOKEN, _LONGEST_QUESTION = 256, 4096
 
 
 def content_security_policy(ancestors: tuple[str, ...]) -> str:
@@ -45,14 +46,17 @@ class Site:
     def __init__(self, config: Config, registry: Registry, recordings: Recordings, assets: dict[str, Asset]) -> None:
         self.config, self._registry, self._recordings, self._assets = config, registry, recordings, assets
         self._opening: set[asyncio.Task[None]] = set()
+        self._handlers = {
+            "/websockify": self._websocket,
+            "/console/session": self._session,
+            "/console/playback": self._playback,
+        }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Every request comes here."""
         path = request.path
-        if path == "/websockify":
-            return await self._websocket(request)
-        if path == "/console/session":
-            return await self._session(request)
+        if handle := self._handlers.get(path):
+            return await handle(request)
         if path == "/console" and request.method in ("GET", "HEAD"):
             return self._finished(
                 web.Response(status=308, headers={"Location": f"/console/?{request.rel_url.raw_query_string}"})
@@ -105,15 +109,11 @@ class Site:
 
     async def _session(self, request: web.BaseRequest) -> web.StreamResponse:
         """What the page shows beforehand. It sends ``{"token": ...}``, or ``{"session": ...}`` and its cookie."""
-        if request.method != "POST" or request.content_type != "application/json":
-            return self._text(405, "The page asks by a POST of JSON.")
+        asked = await self._asked(request)
+        if isinstance(asked, web.Response):
+            return asked
         try:
-            asked = json.loads(await request.content.read(4096))
-            token, session = str(asked.get("token", "")), str(asked.get("session", ""))
-        except (ValueError, AttributeError):
-            return self._text(400, "This is no JSON object.")
-        try:
-            live = self._find(request, token, session)
+            live = self._find(request, str(asked.get("token", "")), str(asked.get("session", "")))
         except RefusedError as error:
             return self._json(403, {"state": self._refused(error)})
         policy, target = live.session.policy, live.session.target
@@ -127,6 +127,41 @@ class Site:
             "playback": isinstance(target, Playback),
         }
         return self._json(200, facts)
+
+    async def _playback(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Where the recording is that a session shows. The page sends ``{"session": ...}`` and its cookie, and with it
+        ``at`` (seconds) to go there, ``speed`` and ``paused``.
+        """
+        asked = await self._asked(request)
+        if isinstance(asked, web.Response):
+            return asked
+        try:
+            live = self._find(request, "", str(asked.get("session", "")))
+        except RefusedError as error:
+            return self._json(403, {"state": self._refused(error)})
+        if not isinstance(live.session.target, Playback):
+            return self._text(404, "This session shows no recording.")
+        clock, at, speed, paused = live.clock, asked.get("at"), asked.get("speed"), asked.get("paused")
+        clock.set(
+            speed=float(speed) if isinstance(speed, int | float) else None,
+            paused=paused if isinstance(paused, bool) else None,
+        )
+        if isinstance(at, int | float) and clock.move(float(at)) and live.link is not None:
+            rewind(live.link)
+        return self._json(200, clock.tell())
+
+    async def _asked(self, request: web.BaseRequest) -> dict[str, Any] | web.Response:
+        """The JSON object of a page's question, or what to answer to anything else."""
+        if request.method != "POST" or request.content_type != "application/json":
+            return self._text(405, "The page asks by a POST of JSON.")
+        text = b""
+        while len(text) <= _LONGEST_QUESTION and (part := await request.content.readany()):
+            text += part
+        try:
+            asked = json.loads(text[:_LONGEST_QUESTION], parse_constant=lambda _: None)
+        except ValueError:
+            asked = None
+        return asked if isinstance(asked, dict) else self._text(400, "This is no JSON object.")
 
     def _json(self, status: int, body: dict[str, Any]) -> web.Response:
         return self._finished(web.json_response(body, status=status))
@@ -164,7 +199,9 @@ class Site:
         request.transport.write(("\r\n".join(head) + "\r\n\r\n").encode("latin-1"))
         _take_over(request, link)
         self._registry.connect(live, link)
-        opening = asyncio.get_running_loop().create_task(open_screen(link, live.session, self._recordings, self.config))
+        opening = asyncio.get_running_loop().create_task(
+            open_screen(link, live.session, self._recordings, self.config, live.clock)
+        )
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
         # aiohttp finds its connection gone, and ends

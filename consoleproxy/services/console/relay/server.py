@@ -51,11 +51,11 @@ class Relay:
             loop.add_signal_handler(number, stopped.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._reloading(loop))
         self._registry = Registry(Ledger(self._config.state / "ledger.sqlite"), self._config.console)
-        self._recordings = Recordings(self._config.state / "recordings")
+        self._recordings = Recordings(self._config.state)
         self._site = Site(self._config, self._registry, self._recordings, files)
         self._pages = Pages(self._site.handle)
         await self._listen()
-        self._agent = await answer(self._config.socket, self._status)
+        self._agent = await answer(self._config.socket, self._status, self._recordings.serve)
         ticking = loop.create_task(self._tick())
         await stopped.wait()
         ticking.cancel()
@@ -114,7 +114,7 @@ class Relay:
             await asyncio.sleep(1)
             try:
                 self._registry.tick()
-                self._recordings.tick(self._config)
+                self._recordings.tick(self._config, self._registry.played())
                 self._pages.cut_off()
             except Exception:
                 log.exception("every second")

@@ -185,10 +185,31 @@ def test_only_what_was_recorded_is_played_back(bob: Tenant, tenant: Tenant, acti
             session.get_one(ConsoleSession, session_id).acquired = session.get_one(Vm, vm).created
     bob.run("stopVirtualMachine", id=vm)
     assert bob.call.error("createConsoleEndpoint", virtualmachineid=vm, recordingid=plain)["errorcode"] == 431
-    bob.call("createConsoleEndpoint", virtualmachineid=vm, recordingid=recorded)
-    assert row_of(acting, acting.opened[-1]).target == {"kind": "recording", "recording": f"{recorded}.1"}
+    bob.call("createConsoleEndpoint", virtualmachineid=vm, recordingid=recorded, recordingpart=2)
+    assert acting.played == [(recorded, 2)]
+    # it is no screen of the guest, which has none now
+    assert row_of(acting, acting.opened[-1]).target == {"kind": "recording"}
     theirs = tenant.vm(networkids=tenant.network()["id"])["id"]
     assert tenant.call.error("createConsoleEndpoint", virtualmachineid=theirs, recordingid=recorded)["errorcode"] == 431
+
+
+def test_recordings_are_listed_and_an_administrator_deletes_them(
+    bob: Tenant, tenant: Tenant, acting: ActingRuntime, vm: str
+) -> None:
+    bob.call("createConsoleEndpoint", virtualmachineid=vm, record=True)
+    [recorded] = acting.opened
+    for began, content in ((1_700_000_060, b"second"), (1_700_000_000, b"first")):
+        acting.recordings.take(f"{recorded}.{began}", len(content), lambda offset: content[offset:])  # noqa: B023
+    [shown] = bob.call("listConsoleSessions", id=recorded)["consolesession"]
+    assert shown["recordings"] == [
+        {"part": 1, "created": "2023-11-14T22:13:20+0000", "size": 5},
+        {"part": 2, "created": "2023-11-14T22:14:20+0000", "size": 6},
+    ]
+    assert bob.call.error("deleteConsoleRecording", id=recorded)["errorcode"] == 432
+    assert "is Pending" in tenant.call.error("deleteConsoleRecording", id=recorded)["errortext"]
+    tenant.call("deleteConsoleSession", id=recorded)
+    tenant.call("deleteConsoleRecording", id=recorded)
+    assert acting.recordings.of_session(recorded) == []
 
 
 def test_a_console_is_not_bound_to_an_address_that_no_proxy_has(bob: Tenant, tenant: Tenant, vm: str) -> None:

@@ -59,10 +59,6 @@ def test_an_idle_one_goes_after_its_time_the_youngest_first() -> None:
     assert plan(LIMITS, [proxy("a", 1), proxy("b", idle=99.0)], wanted=False) == []
 
 
-def test_an_idle_one_with_recordings_stays() -> None:
-    assert plan(LIMITS, [proxy("a", idle=1e6, keeps=True)], wanted=False) == []
-
-
 def test_an_idle_one_stays_while_its_room_is_the_standby() -> None:
     assert plan(LIMITS, [proxy("a", 7), proxy("b", idle=1e6)], wanted=False) == []
 

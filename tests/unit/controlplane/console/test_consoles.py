@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from controlplane.api.passwords import token_hash
-from controlplane.console import sessions
+from controlplane.console import recordings, sessions
 from controlplane.console.consoles import Consoles, NoConsoleError
 from controlplane.console.keeper import Keeper
 from controlplane.console.names import Endpoint
@@ -325,10 +325,66 @@ def test_a_screen_at_an_impossible_address_does_not_block_the_proxy(
     assert third in sessions_of(served(fleet))
 
 
-def test_a_recording_is_played_back_where_it_was_made(fleet: Fleet, flow: Flow, consoles: Consoles) -> None:
-    vm_id = running_vm(fleet, flow)
+def recorded_session(fleet: Fleet, vm_id: str, consoles: Consoles) -> tuple[str, FakeAgent]:
+    """A session that is being recorded, and the agent of its proxy, which has five octets of it."""
     recorded = asked(fleet, vm_id)
     consoles.open(recorded, "secret-token")
+    with fleet.database.transaction() as session:
+        row = session.get_one(ConsoleSession, recorded)
+        row.state, row.acquired, row.policy = "Open", row.created, {"record": True}
+    agent = served(fleet)
+    agent.files[f"{recorded}.1700000000"] = b"12345"
+    report(agent, f"{recorded}.1700000000", 5, finished=False)
+    return recorded, agent
+
+
+def report(agent: FakeAgent, name: str, size: int, *, finished: bool) -> None:
+    about = {"recording": name, "size": size, "finished": finished}
+    agent.reports = {"console": {"records": [], "recordings": [about]}}
+
+
+def test_a_finished_recording_is_fetched_and_let_go_of(fleet: Fleet, flow: Flow, consoles: Consoles) -> None:
+    vm_id = running_vm(fleet, flow)
+    recorded, agent = recorded_session(fleet, vm_id, consoles)
+    name = f"{recorded}.1700000000"
+    agent.files[name] = b"123456789"
+    report(agent, name, 9, finished=True)
+    wait_for(lambda: name not in agent.files, 5, "the proxy to let go of it")
+    assert b"".join(piece for _, piece in fleet.core.recordings.pieces(name)) == b"123456789"
+    path = fleet.core.recordings._path(name)
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_proxy_that_is_destroyed_leaves_its_recordings(
+    fleet: Fleet, flow: Flow, consoles: Consoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlplane.convergence.collect.AgentClient", lambda agent, *_: fleet.agents[agent.id])
+    vm_id = running_vm(fleet, flow)
+    recorded, agent = recorded_session(fleet, vm_id, consoles)
+    [proxy] = proxies(fleet)
+    systemvms.remove(flow, proxy.id)
+    # as far as it was
+    assert fleet.core.recordings.size(f"{recorded}.1700000000") == 5
+    assert agent.files, "it is not told to let go of what it still writes"
+
+
+def test_recordings_are_kept_for_their_time(fleet: Fleet, flow: Flow, consoles: Consoles) -> None:
+    vm_id = running_vm(fleet, flow)
+    recorded, _ = recorded_session(fleet, vm_id, consoles)
+    moment = int(time.time())
+    for age in (50, 150):
+        fleet.core.recordings.take(f"{recorded}.{moment - age}", 1, lambda _: b"x")
+    setting(fleet, "consoleproxy.recording.age", "100")
+    recordings.expire(fleet.core)
+    assert [one.began for one in fleet.core.recordings.of_session(recorded)] == [moment - 50]
+
+
+def test_a_recording_is_played_back_at_any_proxy(fleet: Fleet, flow: Flow, consoles: Consoles) -> None:
+    vm_id = running_vm(fleet, flow)
+    recorded, agent = recorded_session(fleet, vm_id, consoles)
+    name = f"{recorded}.1700000000"
+    # it has not been fetched yet
+    report(agent, name, 5, finished=True)
     vms.stop_vm(flow, vm_id, True)
     with fleet.database.transaction() as session:
         row = sessions.create(
@@ -339,11 +395,14 @@ def test_a_recording_is_played_back_where_it_was_made(fleet: Fleet, flow: Flow, 
             policy={},
             login=None,
             creator_address="192.0.2.7",
-            playback_of=session.get_one(ConsoleSession, recorded),
+            playback=True,
         )
-    consoles.open(row.id, "token-2")
+    consoles.open(row.id, "token-2", recorded, 1)
     [served_now] = served(fleet).pushed[-1]["state"]["console"]["sessions"]
-    assert served_now["target"] == {"kind": "recording", "recording": f"{recorded}.1"}
+    assert served_now["target"] == {"kind": "recording", "recording": name}
+    assert agent.brought == {name: b"12345"}
+    with pytest.raises(NoConsoleError, match="has no recording 2"):
+        consoles.open(row.id, "token-2", recorded, 2)
 
 
 def test_names_and_certificate_follow_the_domain(fleet: Fleet, flow: Flow, consoles: Consoles) -> None:
