@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -54,11 +54,22 @@ def _running(cpu: int, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _tree(pid: int) -> list[int]:
+    """A process and those below it; websockify has one for each connection, which may end at any moment."""
     found = [pid]
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in (thread / "children").read_text().split():
-            found += _tree(int(child))
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                found += _tree(int(child))
     return found
+
+
+def _seconds(pid: int) -> float:
+    """Processor time of a process (proc_pid_schedstat); none of one that is gone."""
+    seconds = 0.0
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            seconds += int((thread / "schedstat").read_text().split()[0]) / 1e9
+    return seconds
 
 
 class Relay:
@@ -72,14 +83,8 @@ class Relay:
         return ["/"] * number
 
     def busy(self) -> dict[int, float]:
-        """Seconds of processor time so far, of it and of each of its processes (proc_pid_schedstat)."""
-        return {
-            pid: sum(
-                int((thread / "schedstat").read_text().split()[0]) / 1e9
-                for thread in Path(f"/proc/{pid}/task").iterdir()
-            )
-            for pid in _tree(self.process)
-        }
+        """Seconds of processor time so far, of it and of each of its processes."""
+        return {pid: _seconds(pid) for pid in _tree(self.process)}
 
     def busy_since(self, before: dict[int, float]) -> float:
         """Seconds since ``before``; processes that are gone meanwhile are not counted."""

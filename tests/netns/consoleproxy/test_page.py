@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page
 
 from consoleproxy.services.console.relay.playback import LONGEST_PAUSE
 from tests.netns.consoleproxy.browser import page, pixel, wait_state
-from tests.netns.consoleproxy.world import COLOUR, PERSON, SERVERS, Raw, Screen, World
+from tests.netns.consoleproxy.world import COLOUR, PERSON, PROXY, SERVERS, Raw, Screen, World
 from tests.wait import wait_for
 
 #: where the relay has what is brought to be played
@@ -79,6 +79,44 @@ def test_text_is_typed_on_the_keyboard_of_the_guest(world: World, chromium: Brow
         opened.click("#type")
         wait_for(lambda: world.servers.ok(["test", "-s", "/run/typed-text"]), 15, "the typed line")
     assert world.servers.read("/run/typed-text") == 'if (a != "b") { c[0] = ~d | e & f; }'
+
+
+@pytest.mark.parametrize(
+    ("layout", "places", "accents"),
+    [
+        ("us", {"y": "KeyY", "@": "Shift Digit2", "|": "Shift Backslash"}, ""),
+        ("gb", {"@": "Shift Quote", "#": "Backslash", "€": "AltGr Digit4"}, "`"),
+        (
+            "de",
+            {"y": "KeyZ", "z": "KeyY", "@": "AltGr KeyQ", "{": "AltGr Digit7", "ß": "Minus", "/": "Shift Digit7"},
+            "`^",
+        ),
+        ("fr", {"a": "KeyQ", "q": "KeyA", "1": "Shift Digit1", "@": "AltGr Digit0", "m": "Semicolon"}, "`^~"),
+        ("es", {"ñ": "Semicolon", "@": "AltGr Digit2", "/": "Shift Digit7"}, "`^~"),
+        ("jp", {"@": "BracketLeft", '"': "Shift Digit2", "_": "Shift IntlRo", "=": "Shift Minus"}, ""),
+    ],
+)
+def test_keyboards_of_guests(
+    world: World, chromium: Browser, layout: str, places: dict[str, str], accents: str
+) -> None:
+    """Where each character's key is, with what is held; keys that only begin an accent are not used."""
+    with page(chromium) as opened:
+        opened.goto(f"https://{PROXY}/console/")
+        wait_state(opened, "ended")
+        found = opened.evaluate(
+            """async (layout) => {
+                const { strokes } = await import("/console/keys.js");
+                const ascii = Array.from({ length: 95 }, (_, at) => String.fromCharCode(32 + at));
+                return Object.fromEntries([...ascii, ..."€ßñ"].map((one) => {
+                    const down = strokes(one, layout).filter((stroke) => stroke[2]);
+                    const held = { ShiftLeft: "Shift ", AltRight: "AltGr " };
+                    return [one, down.map(([, code]) => held[code] ?? code ?? "").join("")];
+                }));
+            }""",
+            layout,
+        )
+    assert {character: found[character] for character in places} == places
+    assert {one for one in map(chr, range(32, 127)) if not found[one]} == set(accents)
 
 
 def test_view_only(world: World, chromium: Browser) -> None:
