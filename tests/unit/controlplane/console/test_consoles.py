@@ -28,7 +28,9 @@ from tests.wait import wait_for
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     fleet = Fleet(tmp_path, monkeypatch)
-    monkeypatch.setattr(appliances, "PATIENCE", 5.0)
+    # nothing here takes long, but on a machine with much else to do
+    monkeypatch.setattr(appliances, "PATIENCE", 60.0)
+    monkeypatch.setattr("controlplane.console.consoles.START_WAIT", 60.0)
     fleet.reconciler.start()
     yield fleet
     fleet.close()
@@ -265,7 +267,7 @@ def test_an_idle_proxy_goes_and_gives_its_address_back(fleet: Fleet, flow: Flow,
     with fleet.database.transaction() as session:
         sessions.end(session.get_one(ConsoleSession, session_id), "for the test")
         session.get_one(ConsoleSession, session_id).expires -= sessions.TOKEN_LIFE
-    wait_for(lambda: proxies(fleet) == [])
+    wait_for(lambda: proxies(fleet) == [], 30.0)
     assert proxy.id not in fleet.hypervisor.running
     with fleet.database.reading() as session:
         assert session.scalars(select(PublicIp).where(PublicIp.appliance_id.is_not(None))).all() == []
@@ -282,21 +284,24 @@ def test_a_proxy_that_does_not_answer_is_restarted_and_its_sessions_stay(
     stopped: list[str] = []
     fleet.hypervisor.on_stop = stopped.append
     agent.reachable = False
-    wait_for(lambda: stopped == [proxy.id], 10.0)
+    wait_for(lambda: stopped == [proxy.id], 30.0)
     agent.reachable = True
-    wait_for(lambda: [(one.id, one.state) for one in proxies(fleet)] == [(proxy.id, "Running")], 10.0)
+    wait_for(lambda: [(one.id, one.state) for one in proxies(fleet)] == [(proxy.id, "Running")], 30.0)
     assert sessions_of(agent) == [session_id]
     assert "is restarted: it has not answered for" in fleet.events("PROXY.HA")[0]
 
 
-def test_one_that_cannot_be_restarted_is_replaced(fleet: Fleet, flow: Flow, keeper: Keeper) -> None:
+def test_one_that_cannot_be_restarted_is_replaced(
+    fleet: Fleet, flow: Flow, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appliances, "PATIENCE", 5.0)
     setting(fleet, "consoleproxy.minimum", "1")
     keeper.kick()
-    [first] = wait_for(lambda: [one for one in proxies(fleet) if one.state == "Running"])
+    [first] = wait_for(lambda: [one for one in proxies(fleet) if one.state == "Running"], 30.0)
     setting(fleet, "consoleproxy.restart.wait", "1")
     fleet.agents[first.id].reachable = False
-    wait_for(lambda: [one.id for one in proxies(fleet)] != [first.id] and proxies(fleet), 25.0)
-    second = wait_for(lambda: [one for one in proxies(fleet) if one.state == "Running" and one.id != first.id], 25.0)
+    wait_for(lambda: [one.id for one in proxies(fleet)] != [first.id] and proxies(fleet), 60.0)
+    second = wait_for(lambda: [one for one in proxies(fleet) if one.state == "Running" and one.id != first.id], 60.0)
     assert len(second) == 1
 
 
@@ -305,7 +310,7 @@ def test_a_destroyed_proxy_is_built_again(fleet: Fleet, flow: Flow, keeper: Keep
     consoles.open(session_id, "secret-token")
     [first] = proxies(fleet)
     systemvms.destroy_system_vm(flow, first.id)
-    [second] = wait_for(lambda: [one for one in proxies(fleet) if one.state == "Running"])
+    [second] = wait_for(lambda: [one for one in proxies(fleet) if one.state == "Running"], 30.0)
     assert second.id != first.id and first.id not in fleet.hypervisor.running
     row = fleet.read(ConsoleSession, session_id)
     assert (row.state, row.reason) == ("Ended", "its console proxy is gone")
@@ -349,7 +354,7 @@ def test_a_finished_recording_is_fetched_and_let_go_of(fleet: Fleet, flow: Flow,
     name = f"{recorded}.1700000000"
     agent.files[name] = b"123456789"
     report(agent, name, 9, finished=True)
-    wait_for(lambda: name not in agent.files, 5, "the proxy to let go of it")
+    wait_for(lambda: name not in agent.files, 30, "the proxy to let go of it")
     assert b"".join(piece for _, piece in fleet.core.recordings.pieces(name)) == b"123456789"
     path = fleet.core.recordings._path(name)
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
