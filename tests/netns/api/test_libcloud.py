@@ -32,6 +32,22 @@ def driver(cloud: Cloud) -> Driver:
     return made
 
 
+def test_customer_gateways_of_vpns(driver: Driver) -> None:
+    made = driver.ex_create_vpn_customer_gateway(
+        cidr_list="192.168.77.0/24",
+        esp_policy="aes256-sha256",
+        gateway="198.51.100.77",
+        ike_policy="aes256-sha256;modp2048",
+        ipsec_psk="a key",
+        name="office",
+    )
+    [found] = driver.ex_list_vpn_customer_gateways(id=made.id)
+    assert (found.gateway, found.cidr_list, found.ipsec_psk) == ("198.51.100.77", "192.168.77.0/24", "a key")
+    assert driver.ex_list_vpn_gateways() == driver.ex_list_vpn_connections() == []
+    assert made.delete()
+    assert driver.ex_list_vpn_customer_gateways() == []
+
+
 def _one(items: list[Any], check: Callable[[Any], bool]) -> Any:
     [found] = [item for item in items if check(item)]
     return found

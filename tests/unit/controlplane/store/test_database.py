@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.command import upgrade
 from alembic.migration import MigrationContext
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from controlplane.store.database import Database
-from controlplane.store.models import Base, Domain, Pod
+from controlplane.network import supported
+from controlplane.store.database import Database, alembic_config
+from controlplane.store.models import Base, Domain, NetworkOffering, Pod
 
 
 @pytest.fixture
@@ -37,6 +40,37 @@ def test_migrating_again_changes_nothing(database: Database) -> None:
     database.migrate()
     with database.reading() as session:
         assert session.scalars(select(Domain.name)).all() == ["a"]
+
+
+def _insert(database: sqlite3.Connection, table: str, **values: object) -> None:
+    """A row that has ``values``, and something in every other column that must have it."""
+    for _, name, kind, needed, _, _ in database.execute(f"PRAGMA table_info({table})").fetchall():
+        if needed and name not in values:
+            values[name] = 0 if kind in ("INTEGER", "BOOLEAN") else "{}" if kind == "JSON" else "2030-01-01 00:00:00"
+    columns = ", ".join(values)
+    database.execute(
+        f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(values))})",
+        list(values.values()),
+    )
+
+
+def test_offerings_whose_networks_have_a_vpn_gateway_offer_vpn(tmp_path: Path) -> None:
+    """What was made before there was a service of that name."""
+    made = Database.in_directory(tmp_path)
+    with made.engine.begin() as connection:
+        upgrade(alembic_config(connection), "0008")
+    # not through the engine, which would ask for what the rows refer to
+    with sqlite3.connect(tmp_path / "gatehouse.db") as raw:
+        for name in ("used", "unused"):
+            _insert(raw, "network_offering", id=name, name=name, services='{"Dhcp": {}}')
+            _insert(raw, "network", id=name, network_offering_id=name)
+        _insert(raw, "vpn_gateway", id="gateway", network_id="used", public_ip_id="address")
+    raw.close()
+    made.migrate()
+    with made.reading() as session:
+        found = {row.id: row.services for row in session.scalars(select(NetworkOffering))}
+    made.close()
+    assert found == {"unused": {"Dhcp": {}}, "used": {"Dhcp": {}} | supported.entries(["Vpn"])}
 
 
 def test_an_error_rolls_back(database: Database) -> None:
