@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from appliance.schema.types import HIGHEST_RATE
+from appliance.schema.limits import HIGHEST_RATE
 
 #: our buckets have this handle, so that nobody else's is taken for one
 _HANDLE = 0x6748_0000

@@ -29,12 +29,10 @@ remember_owner = 0
 
 
 #: of the daemon's directory -> where it looks
-_PLACES = {
-    "etc/libvirt": "/etc/libvirt",
-    "run": "/run/libvirt",
-    "lib": "/var/lib/libvirt",
-    "cache": "/var/cache/libvirt",
-}
+_PLACES = {"etc/libvirt": "/etc/libvirt", "run": "/run/libvirt", "lib": "/var/lib/libvirt"}
+#: What it learnt of QEMU, which takes ten seconds. All daemons share it, also later ones: libvirt sees for itself
+#: whether QEMU, the kernel or libvirt have changed since.
+_CACHE = Path(__file__).resolve().parents[1] / "build/libvirt-cache"
 
 
 class Libvirtd:
@@ -51,16 +49,17 @@ class Libvirtd:
 
     def start(self) -> None:
         """Start it and wait until its socket answers."""
-        for name in ("sock", *_PLACES):
-            (self.directory / name).mkdir(parents=True, exist_ok=True)
+        for path in (_CACHE, *(self.directory / name for name in ("sock", *_PLACES))):
+            path.mkdir(parents=True, exist_ok=True)
         (self.directory / "libvirtd.conf").write_text(_DAEMON.format(self.directory))
         (self.directory / "etc/libvirt/qemu.conf").write_text(_QEMU)
         command = ["libvirtd", "-f", str(self.directory / "libvirtd.conf"), "-p", str(self.directory / "pid")]
         # its compiled-in directories are the machine's: those of this one are laid over them in a mount namespace
-        # and so is /sys, which must show this network namespace's interfaces
-        binds = " ".join(f"{self.directory}/{own}:{place}" for own, place in _PLACES.items())
+        # and so is /sys, which must show this network namespace's interfaces; what runs there has a /run of its own
+        places = {self.directory / own: place for own, place in _PLACES.items()} | {_CACHE: "/var/cache/libvirt"}
+        binds = " ".join(f"{own}:{place}" for own, place in places.items())
         script = (
-            f'mount -t sysfs sysfs /sys; for d in {binds}; do mkdir -p "${{d#*:}}"; '
+            f'mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /run; for d in {binds}; do mkdir -p "${{d#*:}}"; '
             'mount --bind "${d%%:*}" "${d#*:}"; done; exec "$@"'
         )
         enter = ["nsenter", f"--net={self._namespace}"] if self._namespace else []
@@ -73,6 +72,11 @@ class Libvirtd:
                 start_new_session=True,
             )
         wait_for(self._answers, 20, "libvirtd to answer")
+
+    def enter(self) -> list[str]:
+        """The words that run a command beside the daemon, on what it takes for the machine."""
+        assert self._process is not None
+        return ["nsenter", "-t", str(self._process.pid), "--mount", "--net"]
 
     def _answers(self) -> bool:
         assert self._process is not None

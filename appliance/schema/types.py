@@ -23,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from appliance.schema.limits import HIGHEST_RATE
+
 __all__ = [
     "Address",
     "Domain",
@@ -127,8 +129,6 @@ Flag = Annotated[bool, Field(strict=True)]
 Port = Annotated[Integer, Field(ge=1, le=65535)]
 #: bytes; RFC 791 wants every host to take 576
 Mtu = Annotated[Integer, Field(ge=576, le=65535)]
-#: what the kernel's token buckets can count: bytes a second in 32 bits (linux/pkt_sched.h, tc_ratespec)
-HIGHEST_RATE = 32_000
 #: Mbit/s
 Rate = Annotated[Integer, Field(ge=1, le=HIGHEST_RATE)]
 #: identity of one entry of a list, the control plane's UUID for it

@@ -147,6 +147,6 @@ def note_hosts(session: Session, facts: Sequence[HostFacts]) -> None:
 
 def take_facts(host: Host, facts: HostFacts) -> None:
     """Write what has changed of a host."""
-    for name in ("cpus", "cpu_mhz", "memory_bytes", "reserves"):
+    for name in ("cpus", "cpu_mhz", "memory_bytes", "reserves", "cpu_used", "memory_used"):
         if getattr(host, name) != getattr(facts, name):
             setattr(host, name, getattr(facts, name))

@@ -125,6 +125,9 @@ class HostFacts:
     #: whether instances take their memory and processors from the host even when they do not use them; if not, they
     #: share, and capacity is no limit
     reserves: bool = False
+    #: percent of the processors' time since it was asked before, bytes of memory; None when not known
+    cpu_used: float | None = None
+    memory_used: int | None = None
 
 
 class Hypervisor(Protocol):

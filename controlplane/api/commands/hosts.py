@@ -52,11 +52,13 @@ class HostResponse(Response):
     cpunumber: int = shown("the CPU number of the host", ...)
     cpuspeed: int = shown("the CPU speed of the host, in MHz", ...)
     cpuallocated: str = shown("the amount of the host's CPU currently allocated", ...)
+    cpuused: str | None = shown("the amount of the host's CPU that was in use when it was asked last", None)
     cpuwithoverprovisioning: str = shown("the amount of the host's CPU after applying the factor, in MHz", ...)
     memorytotal: int = shown("the memory total of the host, in bytes", ...)
     memoryallocated: int = shown("the amount of the host's memory currently allocated, in bytes", ...)
     memoryallocatedbytes: int = shown("the amount of the host's memory currently allocated, in bytes", ...)
     memoryallocatedpercentage: str = shown("the amount of the host's memory currently allocated", ...)
+    memoryused: int | None = shown("the amount of the host's memory that was in use when it was asked last", None)
     memorywithoverprovisioning: str = shown("the amount of the host's memory after applying the factor", ...)
     created: datetime = shown("the date and time the host was created", ...)
 
@@ -124,11 +126,13 @@ def _host(session: Session, host: Host, taken: Amount, there: Amount) -> HostRes
         cpunumber=host.cpus,
         cpuspeed=host.cpu_mhz,
         cpuallocated=percent(taken.mhz, there.mhz),
+        cpuused=f"{host.cpu_used:.2f}%" if host.cpu_used is not None else None,
         cpuwithoverprovisioning=str(there.mhz),
         memorytotal=host.memory_bytes,
         memoryallocated=taken.memory,
         memoryallocatedbytes=taken.memory,
         memoryallocatedpercentage=percent(taken.memory, there.memory),
+        memoryused=host.memory_used,
         memorywithoverprovisioning=str(there.memory),
         created=host.created,
     )

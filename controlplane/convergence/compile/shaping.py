@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.schema.types import HIGHEST_RATE
+from appliance.schema.limits import HIGHEST_RATE
 from controlplane.convergence.compile.encoding import dump
 from controlplane.convergence.compile.served import Served
 from router.services.shaping.model import ShapedInterface, Shaping

@@ -21,7 +21,6 @@ Accelerator = Literal["kvm", "qemu"]
 
 #: seconds for firmware and boot sector to run: they take about one where KVM works
 PATIENCE = 10.0
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 # mov al, 0xfe; out 0x64, al; hlt: the keyboard controller's reset line; then the signature of a boot sector
 BOOT_SECTOR = bytes.fromhex("b0fee664f4").ljust(510, b"\0") + b"\x55\xaa"
@@ -46,19 +45,19 @@ _TRIAL = """
 """
 
 
-def accelerator(connection: Any, storage: Path, cache: Path) -> Accelerator:
-    """``kvm`` where a guest of this machine executes in it, else ``qemu`` (emulation). Tried once a boot."""
-    boot = _BOOT_ID.read_text().strip()
+def accelerator(connection: Any, storage: Path, cache: Path, boot: str) -> Accelerator:
+    """``kvm`` where a guest of the host executes in it, else ``qemu`` (emulation).
+
+    Tried once for each ``boot`` id of a host; ``cache`` remembers.
+    """
     try:
-        known = json.loads(cache.read_text())
+        known: dict[str, Accelerator] = json.loads(cache.read_text())
     except (FileNotFoundError, ValueError):
         known = {}
-    if known.get("boot") == boot:
-        remembered: Accelerator = known["accelerator"]
-        return remembered
-    found: Accelerator = "kvm" if executes(connection, storage) else "qemu"
-    write_atomically(cache, json.dumps({"boot": boot, "accelerator": found}))
-    return found
+    if boot not in known:
+        known[boot] = "kvm" if executes(connection, storage) else "qemu"
+        write_atomically(cache, json.dumps(known))
+    return known[boot]
 
 
 def executes(connection: Any, storage: Path, patience: float = PATIENCE) -> bool:

@@ -44,6 +44,7 @@ from controlplane.hypervisors.bridges import (
 from controlplane.hypervisors.libvirt import guestagent
 from controlplane.hypervisors.libvirt.domain import VNC_PASSWORD, Disk, Machine, Port, domain_xml, port_xml
 from controlplane.hypervisors.libvirt.host import Host
+from controlplane.hypervisors.libvirt.remote.keys import Keys
 from controlplane.hypervisors.libvirt.storage import STATE_SERIAL, Storage
 from controlplane.hypervisors.policy import Policy
 from controlplane.hypervisors.portfilter.model import Port as FilterPort
@@ -95,7 +96,7 @@ class LibvirtHypervisor:
             return
         self._hosts = {}
         self._records.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.storage.open()
+        self.storage.open(self._owner)
         self._records.sweep()
         self._segments = load_segments(self._segments_file)
         self._segments.setdefault(CONTROL, Segment(CONTROL))
@@ -127,27 +128,47 @@ class LibvirtHypervisor:
         """Destroy every instance and segment: afterwards nothing of this hypervisor is left on the hosts."""
         for instance_id in list(self._records.ids()):
             self.destroy(instance_id)
-        for host in self._hosts.values():
-            if host.ready:
-                host.forget()
+        for host in self._ready():
+            host.side.forget()
         self._segments_file.unlink(missing_ok=True)
         self.close()
 
     def _open_host(self, uri: str) -> Host:
-        host = Host(uri, self.directory / "hosts", self.storage, self._control_address(uri))
-        self._hosts[uri] = host
+        host = self._known(uri)
         self._bring_up(host)
         return host
 
+    def _known(self, uri: str) -> Host:
+        host = Host(
+            uri,
+            self.directory / "hosts",
+            self.storage,
+            self._control_address(uri),
+            owner=self._owner,
+            keys=Keys(self.directory / "ssh"),
+        )
+        if uri == self._uri and not host.local:
+            raise HypervisorError(
+                f"{uri} is on another machine; the first host is this one, whose bridge is the way to appliances: run "
+                "libvirtd here, and add that host with addHost"
+            )
+        self._hosts[uri] = host
+        return host
+
     def _bring_up(self, host: Host) -> None:
-        try:
-            host.open()
-            self._adopt(host)
-            host.bridges.ensure_segment(self._segments[CONTROL])
-        except BaseException:
-            host.close()
-            raise
-        host.ready = True
+        """Take a host over, unless that has been done. Raises HypervisorError."""
+        with host.turn:
+            if host.ready:
+                return
+            try:
+                host.open()
+                self._adopt(host)
+                host.side.ensure_segment(self._segments[CONTROL])
+            except BaseException as error:
+                host.close()
+                host.failed(error)
+                raise
+            host.taken_over()
         log.info("libvirt at %s runs machines by %s", host.uri, "KVM" if host.accelerator == "kvm" else "emulation")
 
     def _adopt(self, host: Host) -> None:
@@ -161,10 +182,14 @@ class LibvirtHypervisor:
         for record in alive:
             log.info("adopting %s %s at %s", record.kind, record.id, host.uri)
         nics = [(record, nic) for record in alive for nic in record.nics]
-        host.filter.open({port_name(record.id, nic.mac): _filter_port(record, nic) for record, nic in nics})
+        host.side.open_filter({port_name(record.id, nic.mac): _filter_port(record, nic) for record, nic in nics})
         if self._policy is not None:
-            host.filter.apply(self._policy)
-        host.bridges.set_rates([(record.id, nic) for record, nic in nics])
+            host.side.apply_policy(self._policy)
+        host.side.set_rates([(record.id, nic) for record, nic in nics])
+        for name in host.side.segments():
+            # removed while the host did not answer
+            if name not in self._segments:
+                host.side.remove_segment(name)
 
     # --- hosts ----------------------------------------------------------------------------------------------
 
@@ -192,7 +217,7 @@ class LibvirtHypervisor:
         host = self._hosts.get(url)
         if host is not None and url != self._uri:
             if host.ready:
-                host.forget()
+                host.side.forget()
             host.close()
             del self._hosts[url]
         self._save_hosts(["" if known == url else known for known in self._known_hosts()])
@@ -226,12 +251,19 @@ class LibvirtHypervisor:
     def _save_hosts(self, hosts: list[str]) -> None:
         write_atomically(self._hosts_file, json.dumps(hosts))
 
+    def _ready(self) -> list[Host]:
+        return [host for host in self._hosts.values() if host.ready]
+
     def _host(self, url: str) -> Host:
         if not self._hosts:
             self._look()
         host = self._hosts.get(url or self._uri)
         if host is None:
             raise HypervisorError(f"there is no host {url}; add it with addHost")
+        if self._opened and not host.ready:
+            # one that did not answer, or whose connection broke, may be back
+            host.refuse_so_soon()
+            self._bring_up(host)
         return host
 
     # --- segments -------------------------------------------------------------------------------------------
@@ -241,16 +273,18 @@ class LibvirtHypervisor:
         if self._segments.get(segment.name) != segment:
             self._segments = {**self._segments, segment.name: segment}
             save_segments(self._segments_file, self._segments)
-            for host in self._hosts.values():
-                if segment.name in host.bridges.segments():
-                    host.bridges.ensure_segment(segment)
+            for host in self._ready():
+                with _without_the_lost(host):
+                    if segment.name in host.side.segments():
+                        host.side.ensure_segment(segment)
 
     def remove_segment(self, name: str) -> None:
         for record in self._all_records():
             if any(nic.segment == name for nic in record.nics) and self.power(record.id) == "running":
                 raise HypervisorError(f"segment {name} is in use by {record.id}; stop or detach it first")
-        for host in self._hosts.values():
-            host.bridges.remove_segment(name)
+        for host in self._ready():
+            with _without_the_lost(host):
+                host.side.remove_segment(name)
         self._segments = {key: value for key, value in self._segments.items() if key != name}
         save_segments(self._segments_file, self._segments)
 
@@ -262,7 +296,7 @@ class LibvirtHypervisor:
         segment = self._segments.get(nic.segment)
         if segment is None:
             raise HypervisorError(f"there is no segment {nic.segment}; ensure it before its first NIC")
-        host.bridges.ensure_segment(segment)
+        host.side.ensure_segment(segment)
         return Port(
             mac=nic.mac,
             name=port_name(instance_id, nic.mac),
@@ -282,7 +316,7 @@ class LibvirtHypervisor:
                 return
             disk, state = self.storage.appliance_disks(spec.id)
             files = {**spec.identity, "hostname": spec.hostname.encode()}
-            names = self.storage.write_identity(spec.id, files, host.qemu_user)
+            names = host.side.write_identity(spec.id, files, host.qemu_user)
             try:
                 self._create(
                     host,
@@ -292,7 +326,7 @@ class LibvirtHypervisor:
                 )
             finally:
                 # QEMU has them in memory
-                self.storage.remove_identity(spec.id)
+                host.side.remove_identity(spec.id)
 
     def start_guest(self, spec: GuestSpec) -> None:
         record = Record(spec.id, "guest", spec.hostname, spec.nics, spec.cpus, spec.memory_mb, spec.template, spec.host)
@@ -332,7 +366,7 @@ class LibvirtHypervisor:
         except HypervisorError as error:
             self._withdraw(host, record)
             raise HypervisorError(f"{record.kind} {record.id}: {error}") from error
-        host.bridges.set_rates([(record.id, nic) for nic in record.nics])
+        host.side.set_rates([(record.id, nic) for nic in record.nics])
 
     # --- stopping -------------------------------------------------------------------------------------------
 
@@ -362,9 +396,9 @@ class LibvirtHypervisor:
                 self._records.save(record.attached(nic))
             if self.power(instance_id) == "running" and nic.mac.lower() not in host.macs(instance_id):
                 port = self._port(host, instance_id, nic)
-                host.filter.set(port.name, _filter_port(record, nic))
+                host.side.set_port(instance_id, _filter_port(record, nic))
                 host.attach(instance_id, port_xml(port))
-                host.bridges.set_rate(instance_id, nic)
+                host.side.set_rates([(instance_id, nic)])
 
     def set_rate(self, instance_id: str, mac: str, rate_mbit: int) -> None:
         with self._turn(instance_id):
@@ -373,15 +407,14 @@ class LibvirtHypervisor:
                 if nic.mac == mac and nic.rate_mbit != rate_mbit:
                     changed = replace(nic, rate_mbit=rate_mbit)
                     self._records.save(record.changed(changed))
-                    self._host(record.host).bridges.set_rate(instance_id, changed)
+                    self._host(record.host).side.set_rates([(instance_id, changed)])
 
     def detach_nic(self, instance_id: str, mac: str) -> None:
         with self._turn(instance_id):
             record = self._require(instance_id)
             host = self._host(record.host)
             host.detach(instance_id, mac)
-            host.bridges.unplug(instance_id, mac)
-            host.filter.remove(port_name(instance_id, mac))
+            host.side.remove_port(instance_id, mac)
             self._records.save(record.detached(mac))
 
     def set_addresses(self, instance_id: str, mac: str, addresses: Sequence[str]) -> None:
@@ -392,27 +425,30 @@ class LibvirtHypervisor:
                     changed = replace(nic, addresses=tuple(addresses))
                     self._records.save(record.changed(changed))
                     if self.power(instance_id) == "running":
-                        self._host(record.host).filter.set(port_name(instance_id, mac), _filter_port(record, changed))
+                        self._host(record.host).side.set_port(instance_id, _filter_port(record, changed))
 
     def apply_policy(self, policy: Policy) -> None:
-        for host in self._hosts.values():
-            # one that does not answer goes on with what it has, and gets this when it is back
-            if host.ready:
-                host.filter.apply(policy)
         self._policy = policy
+        for host in self._ready():
+            # one that does not answer goes on with what it has, and gets this when it is back
+            with _without_the_lost(host):
+                host.side.apply_policy(policy)
 
     def repair_filter(self) -> list[str]:
-        return [line for host in self._hosts.values() if host.ready for line in host.filter.repair()]
+        wrong = []
+        for host in self._ready():
+            with _without_the_lost(host):
+                wrong += host.side.repair_filter()
+        return wrong
 
     def _admit(self, host: Host, record: Record) -> None:
         for nic in record.nics:
-            host.filter.set(port_name(record.id, nic.mac), _filter_port(record, nic))
+            host.side.set_port(record.id, _filter_port(record, nic))
 
     def _withdraw(self, host: Host, record: Record) -> None:
         """Remove what a run of the instance had on the host's network; its taps went with the domain."""
         for nic in record.nics:
-            host.bridges.unplug(record.id, nic.mac)
-            host.filter.remove(port_name(record.id, nic.mac))
+            host.side.remove_port(record.id, nic.mac)
 
     # --- looking --------------------------------------------------------------------------------------------
 
@@ -460,7 +496,7 @@ class LibvirtHypervisor:
 
     def connect(self, address: str, port: int, timeout: float) -> socket.socket:
         # any host's bridge is in the control network
-        sock = self._host(self._uri).bridges.socket()
+        sock = self._host(self._uri).side.socket()
         try:
             sock.settimeout(timeout)
             sock.connect((address, port))
@@ -499,7 +535,7 @@ class LibvirtHypervisor:
         """Know the hosts without changing anything there, beside a control plane that owns the directory."""
         for uri in (self._uri, *self._known_hosts()):
             if uri and uri not in self._hosts:
-                self._hosts[uri] = Host(uri, self.directory / "hosts", self.storage, self._control_address(uri))
+                self._known(uri)
 
     def _require(self, instance_id: str) -> Record:
         record = self._records.load(instance_id)
@@ -516,6 +552,17 @@ class LibvirtHypervisor:
                 continue
             if record is not None:
                 yield record
+
+
+@contextmanager
+def _without_the_lost(host: Host) -> Iterator[None]:
+    """Go on with the other hosts when the connection to this one breaks; it is taken over anew when it is back."""
+    try:
+        yield
+    except HypervisorError as error:
+        if host.ready:
+            raise
+        log.error("%s", error)
 
 
 def _filter_port(record: Record, nic: Nic) -> FilterPort:

@@ -1,4 +1,4 @@
-"""One host: its libvirtd, and the bridges in that libvirtd's network namespace."""
+"""One host: its libvirtd, on this machine or another, and what instances need there besides."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ import hashlib
 import logging
 import os
 import re
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import libvirt
 
 from controlplane.hypervisors.base import HostFacts, HypervisorError
-from controlplane.hypervisors.bridges import Bridges
 from controlplane.hypervisors.libvirt import acceleration
 from controlplane.hypervisors.libvirt.domain import METADATA
+from controlplane.hypervisors.libvirt.hostside import HostSide, Place
+from controlplane.hypervisors.libvirt.remote.keys import Keys
+from controlplane.hypervisors.libvirt.remote.link import Link
+from controlplane.hypervisors.libvirt.remote.side import remote_side
+from controlplane.hypervisors.libvirt.remote.target import daemon_socket, parse_target
 from controlplane.hypervisors.libvirt.storage import Storage
-from controlplane.hypervisors.portfilter.portfilter import PortFilter
+from controlplane.hypervisors.load import Meter
 
 log = logging.getLogger(__name__)
 
-#: libvirt's daemon for QEMU by itself, and the one for everything
-_SOCKETS = ("/run/libvirt/virtqemud-sock", "/run/libvirt/libvirt-sock")
 #: seconds that a domain's NIC has to be let go by its guest
 _UNPLUG = 20.0
+#: seconds between tries to reach a host that is down
+_AGAIN = 15.0
 
 # errors come as exceptions; libvirt would print them as well
 libvirt.registerErrorHandler(lambda *_: None, None)
@@ -47,63 +49,115 @@ def told(doing: str) -> Iterator[None]:
 
 
 class Host:
-    """The libvirtd at ``uri``. ``directory`` is for what is noted of this host. Safe to call from any thread."""
+    """The libvirtd at ``uri``. Safe to call from any thread.
 
-    def __init__(self, uri: str, directory: Path, storage: Storage, control_address: str) -> None:
+    ``directory`` is for what is noted of hosts; ``owner`` names the data directory, ``keys`` are for hosts elsewhere.
+    """
+
+    def __init__(
+        self, uri: str, directory: Path, storage: Storage, control_address: str, *, owner: str, keys: Keys
+    ) -> None:
         self.uri = uri
         self._directory = directory / hashlib.sha256(uri.encode()).hexdigest()[:12]
-        self._cache = directory / "acceleration.json"
         self._storage = storage
+        self._owner = owner
         self._lock = threading.Lock()
         self._connection: Any = None
-        self.bridges = Bridges(self._directory / "segments.json", lambda: open_namespace(uri), control_address)
+        self._carried = 0
+        target = parse_target(uri)
+        self._link = Link(target, keys) if target is not None else None
+        self._cache = directory / "acceleration.json"
         self.control_address = control_address
-        self.filter = PortFilter(self.bridges.call, self._directory / "policy.json", own=False)
+        if self._link is not None and target is not None:
+            self.side = remote_side(self._link, owner, control_address, target.socket)
+        else:
+            identities = storage.directory / "identities"
+            self.side = HostSide(Place(self._directory, identities, control_address, daemon_socket(uri)))
         self.accelerator: acceleration.Accelerator = "qemu"
-        #: whether everything of it has been taken over
-        self.ready = False
+        self._meter = Meter()
+        self._taken_over = False
+        #: when and why taking it over failed last
+        self._failure: tuple[float, str] | None = None
         #: user and group that QEMU runs as
         self.qemu_user = (0, 0)
+        #: calls that take it over take turns
+        self.turn = threading.RLock()
 
     # --- life -----------------------------------------------------------------------------------------------
 
+    @property
+    def ready(self) -> bool:
+        """Whether everything of it has been taken over, over a connection that is still there."""
+        return self._taken_over and self.side.opened
+
+    @property
+    def local(self) -> bool:
+        return self._link is None
+
     def open(self) -> None:
         """Connect. Raises HypervisorError saying what to do when nothing answers there."""
-        if urlsplit(self.uri).hostname:
-            raise HypervisorError(f"{self.uri} is on another machine; only libvirt daemons of this one can be used yet")
+        self._taken_over = False
         connection = self.connection()
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.qemu_user = _qemu_user(connection.getCapabilities())
-        self.accelerator = acceleration.accelerator(connection, self._storage.directory, self._cache)
-        self.bridges.open()
+        self.side.open()
+        storage = self._storage.directory
+        if self.side.storage_mark(storage) != self._owner:
+            raise HypervisorError(
+                f"{self.uri} does not have the storage {storage}; share it, e.g. mount it there by NFS"
+            )
+        with told(f"asking {self.uri} what it has"):
+            self.qemu_user = _qemu_user(connection.getCapabilities())
+        self.accelerator = acceleration.accelerator(connection, storage, self._cache, self.side.boot_id())
+
+    def taken_over(self) -> None:
+        self._taken_over, self._failure = True, None
+
+    def failed(self, error: BaseException) -> None:
+        """Note that it cannot be taken over now."""
+        self._failure = (time.monotonic(), str(error))
+
+    def refuse_so_soon(self) -> None:
+        """Raise HypervisorError if it failed just now: waiting for it again would hold up everybody."""
+        if self._failure is not None and time.monotonic() - self._failure[0] < _AGAIN:
+            raise HypervisorError(self._failure[1])
 
     def close(self) -> None:
-        self.bridges.close()
+        self._taken_over = False
+        self.side.close()
         with self._lock:
             if self._connection is not None:
                 with suppress(libvirt.libvirtError):
                     self._connection.close()
                 self._connection = None
 
-    def forget(self) -> None:
-        """Remove what is on the host besides domains: bridges and the ports' filter."""
-        self.bridges.remove_all()
-        self.filter.forget()
-
     def connection(self) -> Any:
         """The connection, made anew when the daemon was restarted."""
         with self._lock:
-            if self._connection is not None and not self._connection.isAlive():
+            if self._connection is not None and not (self._connection.isAlive() and self._carried == self._carrier()):
                 self._connection = None
             if self._connection is None:
-                try:
-                    self._connection = libvirt.open(self.uri)
-                except libvirt.libvirtError as error:
-                    raise HypervisorError(
-                        f"libvirt at {self.uri} does not answer ({error}); start libvirtd there, or name another with "
-                        "--libvirt-uri"
-                    ) from error
+                self._connection = self._connect()
+                self._carried = self._carrier()
             return self._connection
+
+    def _carrier(self) -> int:
+        """Which of the links to another machine; libvirt notices late that the one it used is gone."""
+        return self._link.generation if self._link is not None and self._link.alive else 0
+
+    def _connect(self) -> Any:
+        uris = [self.uri]
+        if self._link is not None:
+            self._link.connect()
+            uris = [f"qemu:///system?socket={quote(str(path))}" for path in self._link.libvirt_sockets()]
+        for uri in uris:
+            try:
+                return libvirt.open(uri)
+            except libvirt.libvirtError as error:
+                reason = error
+        raise HypervisorError(
+            f"libvirt at {self.uri} does not answer ({reason}); start libvirtd there, or name another with "
+            "--libvirt-uri"
+        )
 
     # --- domains --------------------------------------------------------------------------------------------
 
@@ -212,14 +266,20 @@ class Host:
         """What the host has (https://libvirt.org/html/libvirt-libvirt-host.html#virNodeInfo)."""
         with told(f"asking {self.uri} about its host"):
             _, memory_mb, cpus, mhz, *_ = self._ask(lambda connection: connection.getInfo())
+            connection = self.connection()
+            times = connection.getCPUStats(libvirt.VIR_NODE_CPU_STATS_ALL_CPUS)
+            memory = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
             return HostFacts(
-                name=self.connection().getHostname(),
+                name=connection.getHostname(),
                 hypervisor=kind,
                 cpus=int(cpus),
                 memory_bytes=int(memory_mb) << 20,
                 url=self.uri,
                 cpu_mhz=int(mhz),
                 reserves=True,
+                cpu_used=self._meter.percent(times["user"] + times["kernel"], times["idle"] + times["iowait"]),
+                # KiB; what files are cached in is given to whoever asks
+                memory_used=memory["total"] - memory["free"] - memory["buffers"] - memory["cached"] << 10,
             )
 
 
@@ -240,27 +300,3 @@ def _qemu_user(capabilities: str) -> tuple[int, int]:
             if found:
                 return int(found[1]), int(found[2])
     return os.geteuid(), os.getegid()
-
-
-def socket_path(uri: str) -> Path:
-    """The socket of a local daemon (https://libvirt.org/uri.html)."""
-    named = parse_qs(urlsplit(uri).query).get("socket")
-    if named:
-        return Path(named[0])
-    for path in map(Path, _SOCKETS):
-        if path.exists():
-            return path
-    raise HypervisorError(f"there is no libvirt daemon for QEMU on this machine ({' or '.join(_SOCKETS)}); start one")
-
-
-def open_namespace(uri: str) -> int:
-    """A descriptor of the network namespace that a local daemon makes its taps in."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
-        path = socket_path(uri)
-        try:
-            daemon.connect(str(path))
-        except OSError as error:
-            raise HypervisorError(f"libvirt at {path} does not answer ({error}); start libvirtd") from error
-        # unix(7), SO_PEERCRED
-        pid, *_ = struct.unpack("3i", daemon.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-        return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)

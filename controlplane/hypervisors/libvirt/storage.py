@@ -1,4 +1,4 @@
-"""Files that QEMU opens: templates, disks of instances, identities of appliances.
+"""Files that QEMU opens: templates and disks of instances.
 
 They are in a directory of their own beside the data directory, because QEMU runs as another user: whoever may go
 through the directory can reach what libvirt has given to that user, and nothing of the control plane's. Hosts share it,
@@ -8,14 +8,13 @@ e.g. by NFS at the same path, as primary storage.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from appliance.run import run
 from controlplane.hypervisors.base import HypervisorError
-from controlplane.hypervisors.records import remove_tree
+from controlplane.hypervisors.libvirt.hostside import STORAGE_MARK
+from controlplane.hypervisors.records import remove_tree, write_atomically
 
 SYSTEM_IMAGE = "systemvm"
 #: MiB of an appliance's state disk; the file grows with what is written
@@ -32,11 +31,13 @@ class Storage:
         self._instances = directory / "instances"
         self._system_image = system_image
 
-    def open(self) -> None:
+    def open(self, owner: str) -> None:
+        """Make it that of data directory ``owner``, by which hosts recognise it."""
         for path in (self.directory, self.templates, self._instances):
             path.mkdir(mode=0o711, parents=True, exist_ok=True)
             # whatever the umask was
             path.chmod(0o711)
+        write_atomically(self.directory / STORAGE_MARK, owner)
 
     def folder(self, instance_id: str) -> Path:
         return self._instances / instance_id
@@ -94,25 +95,6 @@ class Storage:
             fresh.chmod(0o600)
             fresh.rename(state)
         return disk, state
-
-    def write_identity(self, instance_id: str, files: Mapping[str, bytes], owner: tuple[int, int]) -> dict[str, Path]:
-        """The identity's files, for ``owner`` (user, group) alone: QEMU's user. QEMU reads them when it starts."""
-        self.remove_identity(instance_id)
-        folder = self.prepare(instance_id) / "identity"
-        folder.mkdir(mode=0o700)
-        written = {}
-        for name, content in files.items():
-            path = folder / name
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chown(path, *owner)
-            written[name] = path
-        os.chown(folder, *owner)
-        return written
-
-    def remove_identity(self, instance_id: str) -> None:
-        shutil.rmtree(self.folder(instance_id) / "identity", ignore_errors=True)
 
     def remove(self, instance_id: str) -> None:
         if self.folder(instance_id).exists():

@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from controlplane.hypervisors import load
 from controlplane.hypervisors.base import (
     ApplianceSpec,
     ConsoleTarget,
@@ -80,6 +81,7 @@ class NamespaceHypervisor:
         self._base = self.directory / "guest-base"
         self._base_lock = threading.Lock()
         self._owner: IO[bytes] | None = None
+        self._meter = load.Meter()
 
     # --- life of the hypervisor -------------------------------------------------------------------------------
 
@@ -365,7 +367,17 @@ class NamespaceHypervisor:
     def facts(self) -> list[HostFacts]:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
         name = socket.gethostname()
-        return [HostFacts(name, self.name, os.cpu_count() or 1, pages * size, url=f"namespace://{name}")]
+        return [
+            HostFacts(
+                name,
+                self.name,
+                os.cpu_count() or 1,
+                pages * size,
+                url=f"namespace://{name}",
+                cpu_used=self._meter.percent(*load.processor_times()),
+                memory_used=load.memory_used(),
+            )
+        ]
 
     def add_host(self, url: str) -> HostFacts:
         raise HypervisorError("the namespace hypervisor has this machine only; use libvirt for several hosts")

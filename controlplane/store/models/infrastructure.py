@@ -61,6 +61,9 @@ class Host(Entity):
     memory_bytes: Mapped[int] = mapped_column(default=0)
     #: whether instances take what they are promised; where they share it, capacity is no limit
     reserves: Mapped[bool] = mapped_column(default=False)
+    #: percent of its processors' time and bytes of its memory, when it was asked last
+    cpu_used: Mapped[float | None]
+    memory_used: Mapped[int | None]
     cluster: Mapped[Cluster] = relationship()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.schema.types import HIGHEST_RATE
+from appliance.schema.limits import HIGHEST_RATE
 from appliance.shaping import Shape, bucket
 
 

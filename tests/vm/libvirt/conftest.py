@@ -30,10 +30,9 @@ def guest_image() -> Path:
 
 
 @pytest.fixture(scope="session")
-def acceleration() -> Iterator[Path]:
-    """A file for whether KVM works, so that it is tried once a session."""
-    with tempfile.TemporaryDirectory(prefix="gatehouse-kvm-") as directory:
-        yield Path(directory) / "acceleration.json"
+def acceleration() -> Path:
+    """A file for whether KVM works, so that it is tried once a boot of the machine."""
+    return REPOSITORY / "build/acceleration.json"
 
 
 @pytest.fixture(scope="module")

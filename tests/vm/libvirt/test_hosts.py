@@ -1,18 +1,21 @@
-"""Two libvirt daemons as two hosts: one control plane, one storage, segments that both have."""
+"""Two libvirt daemons as two hosts, the second reached over SSH: one control plane, one storage, shared segments."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from appliance.run import run
 from controlplane.hypervisors import syscalls
-from controlplane.hypervisors.base import GuestSpec, HypervisorError, Instance, Nic, Segment, Wire
-from controlplane.hypervisors.bridges import bridge_name
+from controlplane.hypervisors.base import ApplianceSpec, GuestSpec, HypervisorError, Instance, Nic, Segment, Wire
+from controlplane.hypervisors.bridges import CONTROL, bridge_name, port_name
 from tests.libvirtd import Libvirtd
 from tests.vm.libvirt.site import Site, inside, lay_cable
+from tests.vm.libvirt.sshserver import SshServer
 from tests.wait import wait_for
 
 SEGMENT = Segment("guest-1", wire=Wire("wan", "vxlan", 77))
@@ -22,61 +25,145 @@ SPECS = [
     )
     for number, address in enumerate(("10.9.0.1", "10.9.0.2"), 1)
 ]
+SECRET = "of an identity"
+ROUTER = ApplianceSpec(
+    "r-1", "r-1-VM", (Nic("0e:00:00:00:00:01", CONTROL),), {"key.pem": SECRET.encode()}, memory_mb=192
+)
+
+
+class Second:
+    """Another host: its interface ``wan`` is joined with the first one's, and it has an SSH server."""
+
+    def __init__(self, site: Site) -> None:
+        self.pin = site.directory / "net2"
+        self.daemon = Libvirtd(site.directory / "libvirtd2", self.pin)
+        self.ssh = SshServer(site.directory / "ssh2", self.daemon.enter)
+        self.url = f"qemu+ssh://root@127.0.0.1:{self.ssh.port}/system?socket={self.daemon.directory}/sock/libvirt-sock"
+
+    def open(self, site: Site) -> None:
+        self.pin.touch()
+        run(["unshare", f"--net={self.pin}", "true"])
+        lay_cable(site.pin, self.pin, "wan", "198.51.100")
+        self.daemon.start()
+
+    def close(self) -> None:
+        self.ssh.close()
+        self.daemon.stop()
+        syscalls.unmount(self.pin)
+
+    def run(self, *argv: str) -> str:
+        """Run a command on the host."""
+        return run([*self.daemon.enter(), *argv]).stdout
 
 
 @pytest.fixture(scope="module")
-def second(site: Site) -> Iterator[Libvirtd]:
-    """Another host, whose interface ``wan`` is joined with the first one's."""
-    pin = site.directory / "net2"
-    pin.touch()
-    run(["unshare", f"--net={pin}", "true"])
-    lay_cable(site.pin, pin, "wan", "198.51.100")
-    daemon = Libvirtd(site.directory / "libvirtd2", pin)
-    daemon.start()
+def second(site: Site) -> Iterator[Second]:
+    made = Second(site)
+    made.open(site)
     try:
-        yield daemon
+        yield made
     finally:
-        daemon.stop()
-        syscalls.unmount(pin)
+        made.close()
 
 
-def test_guests_of_two_hosts_are_on_one_network(site: Site, second: Libvirtd) -> None:
-    facts = site.hypervisor.add_host(second.uri)
-    assert facts.url == second.uri and facts.up
-    site.hypervisor.ensure_segment(SEGMENT)
-    specs = [SPECS[0], replace(SPECS[1], host=second.uri)]
-    for spec in specs:
+@pytest.fixture(scope="module")
+def both(site: Site, second: Second) -> Site:
+    """A control plane that uses both hosts, with a guest on each."""
+    keys = site.directory / "libvirt/ssh"
+    with pytest.raises(HypervisorError, match=r"host key is not known.* add it to .*/ssh/known_hosts"):
+        site.hypervisor.add_host(second.url)
+    (keys / "known_hosts").write_text(second.ssh.known())
+    with pytest.raises(HypervisorError, match=r"authorized_keys of root there: ssh-ed25519 "):
+        site.hypervisor.add_host(second.url)
+    second.ssh.admit(keys / "id_ed25519.pub")
+    facts = site.hypervisor.add_host(second.url)
+    assert facts.url == second.url and facts.up
+    for segment in (SEGMENT, Segment(CONTROL, wire=Wire("wan", "vxlan", 4))):
+        site.hypervisor.ensure_segment(segment)
+    for spec in (SPECS[0], replace(SPECS[1], host=second.url)):
         site.hypervisor.start_guest(spec)
-
-    def reached() -> bool:
-        site.guest("g-1", "ip address replace 10.9.0.1/24 dev eth0")
-        site.guest("g-2", "ip address replace 10.9.0.2/24 dev eth0")
-        return site.guest("g-1", "ping -c 5 -W 2 10.9.0.2").returncode == 0
-
-    wait_for(reached, 60, "the guest of the other host")
-    assert len({site.hypervisor.console(spec.id).host for spec in specs}) == 2
-    with pytest.raises(HypervisorError, match="g-2 is on"):
-        site.hypervisor.remove_host(second.uri)
+    site.hypervisor.start_appliance(replace(ROUTER, host=second.url))
+    return site
 
 
-def test_a_host_that_is_down_does_not_take_the_others_with_it(site: Site, second: Libvirtd) -> None:
-    second.stop()
-    assert [fact.up for fact in site.hypervisor.facts()] == [True, False]
-    assert Instance("g-2", "guest", "unknown") in site.hypervisor.instances()
-    assert site.hypervisor.power("g-1") == "running"
+def reached(site: Site) -> bool:
+    site.guest("g-1", "ip address replace 10.9.0.1/24 dev eth0")
+    site.guest("g-2", "ip address replace 10.9.0.2/24 dev eth0")
+    return site.guest("g-1", "ping -c 5 -W 2 10.9.0.2").returncode == 0
+
+
+def test_guests_of_two_hosts_are_on_one_network(both: Site, second: Second) -> None:
+    wait_for(lambda: reached(both), 60, "the guest of the other host")
+    assert len({both.hypervisor.console(spec.id).host for spec in SPECS}) == 2
+    with pytest.raises(HypervisorError, match=r"(g-2|r-1) is on"):
+        both.hypervisor.remove_host(second.url)
+
+
+def test_the_other_host_filters_its_ports(both: Site, second: Second) -> None:
+    wait_for(lambda: reached(both), 60, "the guest of the other host")
+    both.guest("g-1", "ip route replace 10.9.0.3 dev eth0")
+    forged = (
+        "ip address add 10.9.0.3/24 dev eth0; ping -c 2 -W 1 -I 10.9.0.3 10.9.0.1; ip address del 10.9.0.3/24 dev eth0"
+    )
+    assert "2 packets transmitted, 0 packets received" in both.guest("g-2", forged).stdout
+    # it drops that, nobody else: without its filter there is an answer
+    second.run("nft", "delete", "table", "bridge", "gatehouse")
+    assert "2 packets transmitted, 2 packets received" in both.guest("g-2", forged).stdout
+    assert both.hypervisor.repair_filter()
+    assert "2 packets transmitted, 0 packets received" in both.guest("g-2", forged).stdout
+    wait_for(lambda: reached(both), 60, "the guest of the other host")
+
+
+def test_a_rate_is_kept_by_the_other_host(both: Site, second: Second) -> None:
+    port = port_name("g-2", SPECS[1].nics[0].mac)
+    both.hypervisor.set_rate("g-2", SPECS[1].nics[0].mac, 50)
+    assert "tbf" in second.run("tc", "qdisc", "show", "dev", port)
+    both.hypervisor.set_rate("g-2", SPECS[1].nics[0].mac, 0)
+    assert "tbf" not in second.run("tc", "qdisc", "show", "dev", port)
+
+
+def test_an_identity_is_for_the_appliance_alone(both: Site, second: Second) -> None:
+    entry = "/sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/gatehouse."
+    assert both.guest("r-1", f"cat {entry}key.pem/raw").stdout == SECRET
+    assert "key.pem" not in second.run("find", "/run", "-name", "*.pem")
+    files = [path for path in both.directory.rglob("*") if path.is_file() and 0 < path.stat().st_size < 1 << 16]
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+    # the control network goes to the other host too
+    assert bridge_name(CONTROL) in inside(second.pin, "ip", "-o", "link")
+
+
+def test_a_connection_that_breaks_is_made_again(both: Site, second: Second) -> None:
+    second.ssh.cut()
+    second.run("nft", "delete", "table", "bridge", "gatehouse")
+    wait_for(lambda: both.hypervisor.power("g-2") == "running", 30, "the host to be back")
+    # what was there has been adopted
+    assert port_name("g-2", SPECS[1].nics[0].mac) in second.run("nft", "list", "table", "bridge", "gatehouse")
+    assert [fact.up for fact in both.hypervisor.facts()] == [True, True]
+
+
+def test_a_host_that_is_down_does_not_take_the_others_with_it(both: Site, second: Second) -> None:
+    second.daemon.stop()
+    second.ssh.cut()
+    assert [fact.up for fact in both.hypervisor.facts()] == [True, False]
+    assert Instance("g-2", "guest", "unknown") in both.hypervisor.instances()
+    assert both.hypervisor.power("g-1") == "running"
     # a control plane that starts meanwhile, too
-    site.hypervisor.close()
-    site.hypervisor = site.driver()
-    site.hypervisor.open()
-    assert Instance("g-1", "guest", "running") in site.hypervisor.instances()
-    second.start()
-    assert [fact.up for fact in site.hypervisor.facts()] == [True, True]
-    assert Instance("g-2", "guest", "running") in site.hypervisor.instances()
+    both.hypervisor.close()
+    both.hypervisor = both.driver()
+    both.hypervisor.open()
+    assert Instance("g-1", "guest", "running") in both.hypervisor.instances()
+    second.daemon.start()
+    assert [fact.up for fact in both.hypervisor.facts()] == [True, True]
+    assert Instance("g-2", "guest", "running") in both.hypervisor.instances()
 
 
-def test_a_host_goes_with_its_bridges(site: Site, second: Libvirtd) -> None:
-    for spec in SPECS:
-        site.hypervisor.destroy(spec.id)
-    site.hypervisor.remove_host(second.uri)
-    assert bridge_name("control") not in inside(site.directory / "net2", "ip", "-o", "link")
-    assert [fact.url for fact in site.hypervisor.facts()] == [site.daemon.uri]
+def test_a_host_goes_with_all_that_was_made_there(both: Site, second: Second) -> None:
+    for instance in both.hypervisor.instances():
+        both.hypervisor.destroy(instance.id)
+    both.hypervisor.remove_host(second.url)
+    links = json.loads(inside(second.pin, "ip", "-json", "link"))
+    assert [link["ifname"] for link in links] == ["lo", "wan"]
+    assert "gatehouse" not in second.run("nft", "list", "tables")
+    assert list(Path("/run").glob("gatehouse-*")) == []
+    assert "gatehouse" not in second.run("ls", "/run")
+    assert [fact.url for fact in both.hypervisor.facts()] == [both.daemon.uri]

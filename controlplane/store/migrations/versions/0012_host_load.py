@@ -1,0 +1,21 @@
+"""how busy hosts are"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0012"
+down_revision = "0011"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("host") as table:
+        table.add_column(sa.Column("cpu_used", sa.Float(), nullable=True))
+        table.add_column(sa.Column("memory_used", sa.Integer(), nullable=True))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("host") as table:
+        table.drop_column("memory_used")
+        table.drop_column("cpu_used")
