@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -96,6 +99,29 @@ def test_the_schema_package_stands_alone() -> None:
     paths = sources("appliance/schema")
     assert len(paths) > 3
     assert report(paths, lambda _, name: pure(name) and not below(name, *ROLES)) == []
+
+
+def normalised(distribution: str) -> str:
+    """Its name as indexes and locks have it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def test_the_image_has_what_appliances_import() -> None:
+    """What tools/image installs, locked from the dependency group ``appliance``, covers every third-party import."""
+    lock = (ROOT / "image-build/requirements.lock").read_text().splitlines()
+    installed = {line.partition("==")[0] for line in lock if "==" in line}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert set(project["dependency-groups"]["appliance"]) <= installed, "make lock"
+    packages = metadata.packages_distributions()
+    missing = {
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in sources("appliance", *ROLES)
+        for line, name in imports(path)
+        if (top := name.partition(".")[0]) not in sys.stdlib_module_names
+        and top not in OURS
+        and not installed & {normalised(distribution) for distribution in packages.get(top, ())}
+    }
+    assert missing == set()
 
 
 @pytest.mark.parametrize(
