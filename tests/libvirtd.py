@@ -74,8 +74,9 @@ class Libvirtd:
         wait_for(self._answers, 20, "libvirtd to answer")
 
     def enter(self) -> list[str]:
-        """The words that run a command beside the daemon, on what it takes for the machine."""
-        assert self._process is not None
+        """The words that run a command beside the daemon, on what it takes for the machine; while it runs."""
+        if self._process is None:
+            raise RuntimeError("the machine is down")
         return ["nsenter", "-t", str(self._process.pid), "--mount", "--net"]
 
     def _answers(self) -> bool:

@@ -60,7 +60,8 @@ class SshServer:
         with suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
-                with connection:
+                # a host that is down lets nobody in
+                with connection, suppress(RuntimeError):
                     self._servers.append(self._attend(connection))
 
     def _attend(self, connection: socket.socket) -> subprocess.Popen[bytes]:
