@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ unix_sock_dir = "{0}/sock"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
 log_outputs = "3:file:{0}/libvirtd.log"
+host_uuid = "{1}"
 """
 
 # a machine without systemd or control groups to share: no virtlogd, no groups, no security driver
@@ -51,7 +53,7 @@ class Libvirtd:
         """Start it and wait until its socket answers."""
         for path in (_CACHE, *(self.directory / name for name in ("sock", *_PLACES))):
             path.mkdir(parents=True, exist_ok=True)
-        (self.directory / "libvirtd.conf").write_text(_DAEMON.format(self.directory))
+        (self.directory / "libvirtd.conf").write_text(_DAEMON.format(self.directory, uuid.uuid4()))
         (self.directory / "etc/libvirt/qemu.conf").write_text(_QEMU)
         command = ["libvirtd", "-f", str(self.directory / "libvirtd.conf"), "-p", str(self.directory / "pid")]
         # its compiled-in directories are the machine's: those of this one are laid over them in a mount namespace

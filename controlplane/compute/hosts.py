@@ -14,8 +14,10 @@ from controlplane.errors import CapacityError
 from controlplane.hypervisors.base import HostFacts
 from controlplane.store.models import Appliance, Cluster, Host, Pod, ServiceOffering, Vm, Zone
 
+#: of ``Host.resource_state``: on its way into maintenance, there, and not emptied
+PREPARING, MAINTENANCE, FAILED = "PrepareForMaintenance", "Maintenance", "ErrorInMaintenance"
 #: states in which an instance has its memory and processors
-_OCCUPYING = ("Starting", "Running", "Stopping")
+OCCUPYING = ("Starting", "Running", "Stopping")
 #: of an appliance without an offering: the size of machines.DEFAULT_MEMORY_MB
 _PLAIN = (500, 256)
 
@@ -54,12 +56,12 @@ def promised(session: Session, host_ids: Sequence[str]) -> dict[str, Amount]:
     guests = (
         select(Vm.host_id, ServiceOffering)
         .join(ServiceOffering, ServiceOffering.id == Vm.service_offering_id)
-        .where(Vm.host_id.in_(host_ids), Vm.state.in_(_OCCUPYING), Vm.removed.is_(None))
+        .where(Vm.host_id.in_(host_ids), Vm.state.in_(OCCUPYING), Vm.removed.is_(None))
     )
     appliances = (
         select(Appliance.host_id, ServiceOffering)
         .outerjoin(ServiceOffering, ServiceOffering.id == Appliance.service_offering_id)
-        .where(Appliance.host_id.in_(host_ids), Appliance.state.in_(_OCCUPYING), Appliance.removed.is_(None))
+        .where(Appliance.host_id.in_(host_ids), Appliance.state.in_(OCCUPYING), Appliance.removed.is_(None))
     )
     for statement in (guests, appliances):
         for host_id, offering in session.execute(statement):
@@ -89,7 +91,7 @@ def place(session: Session, configuration: Configuration, instance: Vm | Applian
     for host in hosts:
         there = total(session, configuration, host)
         left = Amount(there.mhz - taken[host.id].mhz, there.memory - taken[host.id].memory)
-        own = instance.host_id == host.id and instance.state in _OCCUPYING
+        own = instance.host_id == host.id and instance.state in OCCUPYING
         if own:
             left += needed
         if not host.reserves or (left.mhz >= needed.mhz and left.memory >= needed.memory):

@@ -154,6 +154,9 @@ class Hypervisor(Protocol):
     def stop(self, instance_id: str, *, force: bool = False) -> None:
         """Ask it to stop, then force after a grace period (at once with ``force``). State on disk stays."""
 
+    def migrate(self, instance_id: str, host: str) -> None:
+        """Move a running guest to the host of that url while it runs. On HypervisorError it is where it was."""
+
     def destroy(self, instance_id: str) -> None:
         """Stop it and remove everything that it had."""
 

@@ -39,6 +39,8 @@ class Record:
     template: str = ""
     #: url; "" is the hypervisor's first
     host: str = ""
+    #: url of the host that it is on its way to
+    target: str | None = None
 
     def attached(self, nic: Nic) -> Record:
         return replace(self, nics=(*(old for old in self.nics if old.mac != nic.mac), nic))

@@ -49,6 +49,12 @@ def _reach(flow: Flow, router_id: str, generation: int) -> None:
         raise
 
 
+def restart(flow: Flow, router_id: str) -> None:
+    """Stop a router and start it, on another host if its own takes nothing new."""
+    _stop(flow, router_id, False, True)
+    _start(flow, router_id)
+
+
 def _start(flow: Flow, router_id: str) -> None:
     with flow.locks.of(networks.network_of_router(flow.core, router_id)):
         appliances.start(flow, router_id)

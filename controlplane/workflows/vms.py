@@ -42,13 +42,13 @@ def start_vm(flow: Flow, vm_id: str) -> None:
     try:
         _bring_up(flow, vm_id)
     except ApiError:
-        flow.step("stop", _halt, vm_id, True)
+        flow.step("stop", halt, vm_id, True)
         raise
 
 
 def stop_vm(flow: Flow, vm_id: str, forced: bool = False) -> None:
     """Workflow: stop a VM; it keeps its addresses and rules."""
-    flow.step("stop", _halt, vm_id, forced)
+    flow.step("stop", halt, vm_id, forced)
 
 
 def reboot_vm(flow: Flow, vm_id: str, forced: bool = False) -> None:
@@ -59,15 +59,15 @@ def reboot_vm(flow: Flow, vm_id: str, forced: bool = False) -> None:
         flow.step("go on", _go_on, vm_id)
         raise
     try:
-        flow.step("start", _power_on, vm_id)
+        flow.step("start", power_on, vm_id)
     except ApiError:
-        flow.step("stop", _halt, vm_id, True)
+        flow.step("stop", halt, vm_id, True)
         raise
 
 
 def destroy_vm(flow: Flow, vm_id: str, expunge: bool = False) -> None:
     """Workflow: stop a VM for good; with ``expunge`` free at once what it had, else after ``expunge.delay``."""
-    flow.step("stop", _halt, vm_id, True, "Destroyed")
+    flow.step("stop", halt, vm_id, True, "Destroyed")
     if expunge:
         flow.step("expunge", expunge_vm, vm_id)
 
@@ -89,7 +89,7 @@ def remove_nic(flow: Flow, vm_id: str, nic_id: str) -> None:
 def _bring_up(flow: Flow, vm_id: str) -> None:
     for network_id, nic_id in flow.step("look", _needs, vm_id):
         flow.step("network", networks.implement, network_id, [vm_id, nic_id])
-    flow.step("start", _power_on, vm_id)
+    flow.step("start", power_on, vm_id)
 
 
 def _needs(flow: Flow, vm_id: str) -> list[list[str]]:
@@ -98,7 +98,7 @@ def _needs(flow: Flow, vm_id: str) -> list[list[str]]:
         return [list(row) for row in session.execute(statement)]
 
 
-def _power_on(flow: Flow, vm_id: str) -> None:
+def power_on(flow: Flow, vm_id: str) -> None:
     # in turns with what stops and expunges it, or a machine could be left running without its rows
     with flow.locks.of(vm_id):
         _power_on_alone(flow, vm_id)
@@ -145,7 +145,7 @@ def _go_on(flow: Flow, vm_id: str) -> None:
             vm.state = "Running"
 
 
-def _halt(flow: Flow, vm_id: str, forced: bool, state: str = "Stopped") -> None:
+def halt(flow: Flow, vm_id: str, forced: bool, state: str = "Stopped") -> None:
     with flow.locks.of(vm_id):
         _halt_alone(flow, vm_id, forced, state)
 

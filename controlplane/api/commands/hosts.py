@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from appliance.errors import GatehouseError
@@ -25,13 +25,14 @@ from controlplane.api.command import (
     shown,
 )
 from controlplane.compute import hosts
-from controlplane.compute.hosts import Amount
+from controlplane.compute.hosts import FAILED, MAINTENANCE, PREPARING, Amount
 from controlplane.configuration import Configuration
 from controlplane.errors import ApiError, InUseError, ParameterError
 from controlplane.jobs import completion
 from controlplane.store.models import Appliance, AsyncJob, Cluster, Host, Pod, Vm, Zone
 
-ENABLED, DISABLED, MAINTENANCE = "Enabled", "Disabled", "Maintenance"
+ENABLED, DISABLED = "Enabled", "Disabled"
+_LEAVING = (PREPARING, MAINTENANCE, FAILED)
 _STATES = {"enable": ENABLED, "disable": DISABLED}
 
 
@@ -95,7 +96,7 @@ def list_hosts(call: Call, params: ListHosts) -> tuple[int, list[HostResponse]]:
     if params.state is not None:
         statement = statement.where(Host.state == params.state.capitalize())
     if params.resourcestate is not None:
-        statement = statement.where(Host.resource_state == params.resourcestate.capitalize())
+        statement = statement.where(func.lower(Host.resource_state) == params.resourcestate.lower())
     if params.hypervisor is not None:
         statement = statement.where(Cluster.hypervisor == params.hypervisor)
     statement = listing.search(statement, params.keyword, Host.name).order_by(Host.name, Host.id)
@@ -237,7 +238,7 @@ class UpdateHost(HostId):
 def update_host(call: Call, params: UpdateHost) -> HostResponse:
     host = call.lookup(Host, params.id)
     if params.allocationstate is not None:
-        if host.resource_state == MAINTENANCE:
+        if host.resource_state in _LEAVING:
             raise InUseError(f"host {host.name} is in maintenance; cancel that first")
         host.resource_state = _allocation(params.allocationstate)
     if params.name is not None:
@@ -285,7 +286,7 @@ def delete_host(call: Call, params: DeleteHost) -> Later:
 
 @command(
     "prepareHostForMaintenance",
-    description="Prepares a host for maintenance: nothing new is started there. What runs there goes on.",
+    description="Prepares a host for maintenance: what runs there moves to other hosts, or is stopped.",
     params=HostId,
     response=HostResponse,
     object_name="host",
@@ -294,7 +295,20 @@ def delete_host(call: Call, params: DeleteHost) -> Later:
     event="MAINT.PREPARE",
 )
 def prepare_for_maintenance(call: Call, params: HostId) -> Async:
-    return _become(call, params.id, MAINTENANCE, "preparing host {} for maintenance")
+    host = call.lookup(Host, params.id)
+    if host.resource_state == MAINTENANCE:
+        raise InUseError(f"host {host.name} is in maintenance already")
+    host.resource_state = PREPARING
+    call.session.flush()
+    return Async(
+        "Host",
+        host.id,
+        f"preparing host {host.name} for maintenance",
+        workflow="prepare_host",
+        completion="host.show",
+        arguments={"host_id": host.id},
+        completion_arguments={"id": host.id},
+    )
 
 
 @command(
@@ -309,16 +323,12 @@ def prepare_for_maintenance(call: Call, params: HostId) -> Async:
 )
 def cancel_maintenance(call: Call, params: HostId) -> Async:
     host = call.lookup(Host, params.id)
-    if host.resource_state != MAINTENANCE:
+    if host.resource_state not in _LEAVING:
         raise ParameterError(f"id: host {host.name} is not in maintenance")
-    return _become(call, params.id, ENABLED, "cancelling maintenance of host {}")
-
-
-def _become(call: Call, host_id: str, state: str, doing: str) -> Async:
-    host = call.lookup(Host, host_id)
-    host.resource_state = state
+    host.resource_state = ENABLED
     call.session.flush()
-    return Async("Host", host.id, doing.format(host.name), completion="host.show", arguments={"id": host.id})
+    text = f"cancelling maintenance of host {host.name}"
+    return Async("Host", host.id, text, completion="host.show", arguments={"id": host.id})
 
 
 @completion("host.show")

@@ -173,8 +173,11 @@ class LibvirtHypervisor:
 
     def _adopt(self, host: Host) -> None:
         """Take over what runs on a host: its records say what must be there, and what has none goes."""
-        records = {record.id: record for record in self._all_records() if (record.host or self._uri) == host.uri}
         running = host.running(self._owner)
+        for record in self._all_records():
+            if record.target is not None:
+                self._arrive(record, host, running)
+        records = {record.id: record for record in self._all_records() if (record.host or self._uri) == host.uri}
         for instance_id in sorted(running - records.keys()):
             log.warning("%s at %s has no record: switched off", instance_id, host.uri)
             host.stop(instance_id, 0)
@@ -190,6 +193,11 @@ class LibvirtHypervisor:
             # removed while the host did not answer
             if name not in self._segments:
                 host.side.remove_segment(name)
+
+    def _arrive(self, record: Record, host: Host, running: set[str]) -> None:
+        """Find out where a guest is that was on its way when the control plane ended."""
+        if record.id in running and host.executes(record.id):
+            self._records.save(replace(record, host=host.uri, target=None))
 
     # --- hosts ----------------------------------------------------------------------------------------------
 
@@ -383,6 +391,42 @@ class LibvirtHypervisor:
             self.stop(instance_id, force=True)
             self.storage.remove(instance_id)
             self._records.remove(instance_id)
+
+    # --- moving ---------------------------------------------------------------------------------------------
+
+    def migrate(self, instance_id: str, host: str) -> None:
+        with self._turn(instance_id):
+            record = self._require(instance_id)
+            source, target = self._host(record.host), self._host(host)
+            if source is target:
+                return
+            self._movable(record)
+            for nic in record.nics:
+                self._port(target, instance_id, nic)
+            self._admit(target, record)
+            # the record first: whichever host it is found on after a crash, it is known there
+            self._records.save(replace(record, target=target.uri))
+            try:
+                source.migrate(instance_id, target)
+            except HypervisorError:
+                self._records.save(record)
+                self._withdraw(target, record)
+                raise
+            self._records.save(replace(record, host=target.uri))
+            target.side.set_rates([(instance_id, nic) for nic in record.nics])
+            self._withdraw(source, record)
+
+    def _movable(self, record: Record) -> None:
+        if record.kind == "appliance":
+            raise HypervisorError(f"{record.id} cannot be moved while it runs: its identity is on no disk; restart it")
+        if self._segments[CONTROL].wire is None:
+            raise HypervisorError(
+                "hosts reach each other on the control network, which is of one host; give management traffic a label "
+                "(updateTrafficType)"
+            )
+        for nic in record.nics:
+            if self._segments[nic.segment].wire is None:
+                raise HypervisorError(f"segment {nic.segment} is of one host; give its traffic a label")
 
     # --- NICs -----------------------------------------------------------------------------------------------
 

@@ -379,6 +379,9 @@ class NamespaceHypervisor:
             )
         ]
 
+    def migrate(self, instance_id: str, host: str) -> None:
+        raise HypervisorError("the namespace hypervisor has this machine only, and nowhere to move an instance to")
+
     def add_host(self, url: str) -> HostFacts:
         raise HypervisorError("the namespace hypervisor has this machine only; use libvirt for several hosts")
 

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,7 @@ class FakeHypervisor:
     #: MAC -> what ``set_rate`` was told last
     rates: dict[str, int] = field(default_factory=dict)
     fail: Callable[[str], None] = lambda instance_id: None
+    on_migrate: Callable[[str], object] = lambda instance_id: None
     on_stop: Callable[[str], object] = lambda instance_id: None
 
     def open(self) -> None:
@@ -221,6 +222,10 @@ class FakeHypervisor:
     def destroy(self, instance_id: str) -> None:
         self.running.pop(instance_id, None)
         self.stopped.pop(instance_id, None)
+
+    def migrate(self, instance_id: str, host: str) -> None:
+        self.on_migrate(instance_id)
+        self.running[instance_id] = replace(self.running[instance_id], host=host)
 
     def attach_nic(self, instance_id: str, nic: Nic) -> None:
         assert nic.segment in self.segments

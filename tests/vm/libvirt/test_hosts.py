@@ -132,6 +132,26 @@ def test_an_identity_is_for_the_appliance_alone(both: Site, second: Second) -> N
     assert bridge_name(CONTROL) in inside(second.pin, "ip", "-o", "link")
 
 
+def test_a_guest_moves_to_another_host_while_it_runs(both: Site, second: Second) -> None:
+    wait_for(lambda: reached(both), 60, "the guest of the other host")
+    mac = SPECS[0].nics[0].mac
+    before = float(both.guest("g-1", "cat /proc/uptime").stdout.split()[0])
+    with pytest.raises(HypervisorError, match="its identity is on no disk"):
+        both.hypervisor.migrate("r-1", both.daemon.uri)
+    both.hypervisor.migrate("g-1", second.url)
+    assert port_name("g-1", mac) in second.run("ip", "-o", "link")
+    assert port_name("g-1", mac) not in both.host("ip", "-o", "link")
+    assert port_name("g-1", mac) not in both.host("nft", "list", "table", "bridge", "gatehouse")
+    # it went on, and its screen went along
+    assert float(both.guest("g-1", "cat /proc/uptime").stdout.split()[0]) > before
+    assert both.guest("g-1", "ping -c 5 -W 2 10.9.0.2").returncode == 0
+    assert both.hypervisor.console("g-1").host == both.hypervisor.console("g-2").host
+    # and back, over the other network
+    both.hypervisor.migrate("g-1", both.daemon.uri)
+    wait_for(lambda: reached(both), 60, "the guest of the other host")
+    assert Instance("g-1", "guest", "running") in both.hypervisor.instances()
+
+
 def test_a_connection_that_breaks_is_made_again(both: Site, second: Second) -> None:
     second.ssh.cut()
     second.run("nft", "delete", "table", "bridge", "gatehouse")

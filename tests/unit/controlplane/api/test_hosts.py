@@ -43,7 +43,13 @@ def add(admin: Caller, url: str = URL) -> dict[str, Any]:
     }
 
 
-def test_a_host_comes_and_goes(admin: Caller, hypervisor: Double) -> None:
+def become(runtime: FakeRuntime, host_id: str, state: str) -> None:
+    """What the workflow does in the end."""
+    with runtime.database.transaction() as session:
+        session.get_one(Host, host_id).resource_state = state
+
+
+def test_a_host_comes_and_goes(admin: Caller, hypervisor: Double, runtime: FakeRuntime) -> None:
     host = admin("addHost", **add(admin))["host"]
     assert (host["state"], host["resourcestate"], host["cpunumber"], host["cpuspeed"]) == ("Up", "Enabled", 16, 2000)
     assert (host["name"], host["ipaddress"], host["memoryallocated"]) == ("host2", "host2", 0)
@@ -51,7 +57,11 @@ def test_a_host_comes_and_goes(admin: Caller, hypervisor: Double) -> None:
     assert admin.error("addHost", **add(admin))["errorcode"] == 431
     assert admin.error("deleteHost", id=host["id"])["errorcode"] == 536
     admin("prepareHostForMaintenance", id=host["id"])
+    assert [(name, arguments) for name, _, arguments in runtime.started] == [("prepare_host", {"host_id": host["id"]})]
+    assert admin.error("deleteHost", id=host["id"])["errorcode"] == 536
+    become(runtime, host["id"], "Maintenance")
     assert admin("listHosts", resourcestate="Maintenance")["host"][0]["id"] == host["id"]
+    assert admin.error("prepareHostForMaintenance", id=host["id"])["errorcode"] == 536
     assert admin.error("updateHost", id=host["id"], allocationstate="Enable")["errorcode"] == 536
     assert admin("deleteHost", id=host["id"]) == {"success": "true"}
     assert hypervisor.hosts == [] and admin("listHosts")["count"] == 1
@@ -70,11 +80,11 @@ def test_what_does_not_fit_is_refused(admin: Caller, hypervisor: Double, change:
     assert admin.error("addHost", **(add(admin) | change))["errorcode"] == 431
 
 
-def test_the_only_host_stays(admin: Caller, hypervisor: Double) -> None:
+def test_the_only_host_stays(admin: Caller, hypervisor: Double, runtime: FakeRuntime) -> None:
     [host] = admin("listHosts")["host"]
     assert admin("updateHost", id=host["id"], allocationstate="Disable")["host"]["resourcestate"] == "Disabled"
     assert admin.error("cancelHostMaintenance", id=host["id"])["errorcode"] == 431
-    admin("prepareHostForMaintenance", id=host["id"])
+    become(runtime, host["id"], "Maintenance")
     assert "is the only one" in admin.error("deleteHost", id=host["id"])["errortext"]
     admin("cancelHostMaintenance", id=host["id"])
     assert admin("listHosts")["host"][0]["resourcestate"] == "Enabled"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,58 +18,11 @@ from controlplane.housekeeping import Housekeeping
 from controlplane.hypervisors.base import HypervisorError
 from controlplane.network import networks as network_rows
 from controlplane.store.models import Appliance, AsyncJob, Network, Nic, PublicIp, Vm
-from controlplane.workflows import appliances, networks, routers, vms
+from controlplane.workflows import networks, routers, vms
 from controlplane.workflows.flow import Flow, Locks
 from tests.unit.controlplane.fleet import PACE, FakeAgent, Fleet
+from tests.unit.controlplane.workflows.conftest import Killed, Recorder
 from tests.wait import wait_for
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Recorder:
-    """Steps as DBOS keeps them: what has ended is not run again. ``kill_in`` names a step that never ends."""
-
-    def __init__(self) -> None:
-        self.ended: list[tuple[str, Any]] = []
-        self.kill_in: str | None = None
-        self._next = 0
-
-    def again(self) -> None:
-        """The workflow is called from its beginning."""
-        self._next = 0
-
-    def run_step(self, name: str, function: Callable[[], Any]) -> Any:
-        index, self._next = self._next, self._next + 1
-        if index < len(self.ended):
-            recorded, result = self.ended[index]
-            assert recorded == name, "a workflow must take the same steps each time"
-            return result
-        result = function()
-        if name == self.kill_in:
-            raise Killed
-        self.ended.append((name, result))
-        return result
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, monkeypatch)
-    monkeypatch.setattr(appliances, "PATIENCE", 10.0)
-    fleet.reconciler.start()
-    yield fleet
-    fleet.close()
-
-
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
-def flow(fleet: Fleet, recorder: Recorder) -> Flow:
-    return Flow(fleet.core, fleet.reconciler, Locks(), None, recorder.run_step)
 
 
 def new_vm(fleet: Fleet, network_id: str | None = None) -> tuple[str, str]:
