@@ -77,9 +77,13 @@ def port_name(instance_id: str, mac: str) -> str:
     return "gh" + _digest(f"{instance_id}/{mac.lower()}")
 
 
-def bridge_mac(segment: str) -> str:
-    """A fixed address: a bridge without one takes the lowest of its ports and changes it as they come and go."""
-    octets = bytes([0x02]) + hashlib.sha256(segment.encode()).digest()[:5]
+def bridge_mac(segment: str, host: str = CONTROL_ADDRESS) -> str:
+    """A fixed address: a bridge without one takes the lowest of its ports and changes it as they come and go.
+
+    Each host, named by its address on the control network, has its own: they meet on the segment.
+    """
+    seed = segment if host == CONTROL_ADDRESS else f"{segment} {host}"
+    octets = bytes([0x02]) + hashlib.sha256(seed.encode()).digest()[:5]
     return octets.hex(":")
 
 
@@ -213,7 +217,7 @@ class Bridges:
                 "add",
                 ifname=name,
                 kind="bridge",
-                address=bridge_mac(segment.name),
+                address=bridge_mac(segment.name, self._control_address),
                 # a new port forwards at once; there is one bridge a segment, so there can be no loop
                 br_stp_state=0,
                 br_forward_delay=0,

@@ -188,6 +188,8 @@ class LibvirtHypervisor:
         host.side.open_filter({port_name(record.id, nic.mac): _filter_port(record, nic) for record, nic in nics})
         if self._policy is not None:
             host.side.apply_policy(self._policy)
+        for segment in {nic.segment for _, nic in nics} & self._segments.keys():
+            host.side.ensure_segment(self._segments[segment])
         host.side.set_rates([(record.id, nic) for record, nic in nics])
         for name in host.side.segments():
             # removed while the host did not answer
@@ -320,6 +322,8 @@ class LibvirtHypervisor:
         record = Record(spec.id, "appliance", spec.hostname, spec.nics, spec.cpus, spec.memory_mb, host=spec.host)
         with self._turn(spec.id):
             host = self._host(spec.host)
+            if host.uri != self._uri:
+                self._need_wire()
             if self._begin(record):
                 return
             disk, state = self.storage.appliance_disks(spec.id)
@@ -419,14 +423,18 @@ class LibvirtHypervisor:
     def _movable(self, record: Record) -> None:
         if record.kind == "appliance":
             raise HypervisorError(f"{record.id} cannot be moved while it runs: its identity is on no disk; restart it")
-        if self._segments[CONTROL].wire is None:
-            raise HypervisorError(
-                "hosts reach each other on the control network, which is of one host; give management traffic a label "
-                "(updateTrafficType)"
-            )
+        self._need_wire()
         for nic in record.nics:
             if self._segments[nic.segment].wire is None:
                 raise HypervisorError(f"segment {nic.segment} is of one host; give its traffic a label")
+
+    def _need_wire(self) -> None:
+        """Raise HypervisorError unless hosts, and appliances on them, reach each other on the control network."""
+        if self._segments[CONTROL].wire is None:
+            raise HypervisorError(
+                "the control network is of the first host alone, and does not reach another one; give management "
+                "traffic a label (updateTrafficType)"
+            )
 
     # --- NICs -----------------------------------------------------------------------------------------------
 

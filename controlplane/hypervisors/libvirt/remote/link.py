@@ -70,7 +70,12 @@ class Link:
             self._sockets = tempfile.TemporaryDirectory(prefix="gatehouse-")
             self._answers, self._complaints = queue.Queue(), deque(maxlen=_COMPLAINTS)
             process = subprocess.Popen(
-                self._command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                self._command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                # what a terminal sends to the control plane is not for it
+                start_new_session=True,
             )
             assert process.stdout is not None and process.stderr is not None
             self._process = process

@@ -24,6 +24,8 @@ def test_a_port_is_of_one_instance_and_one_mac() -> None:
 
 def test_bridge_macs_are_local_unicast_and_stay() -> None:
     assert bridge_mac("control") == bridge_mac("control") != bridge_mac("guest-1")
+    # of each host its own, or they could not talk to each other
+    assert bridge_mac("control", "169.254.0.2") != bridge_mac("control") == bridge_mac("control", "169.254.0.1")
     first = int(bridge_mac("control").split(":", 1)[0], 16)
     assert first & 0b11 == 0b10
 
