@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +13,13 @@ from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
 from appliance.run import run
 from controlplane.hypervisors.base import (
-    ApplianceSpec,
     ConsoleTarget,
     GuestSpec,
     HypervisorError,
     Instance,
     Nic,
 )
-from controlplane.hypervisors.bridges import CONTROL, bridge_name, port_name
+from controlplane.hypervisors.bridges import bridge_name, port_name
 from tests.vm.libvirt.site import Site
 from tests.wait import wait_for
 
@@ -45,11 +42,11 @@ def running(site: Site) -> Site:
 
 
 @pytest.fixture
-def guest(running: Site) -> Iterator[Site]:
-    """The same; whatever a test did to the guest, it runs again afterwards."""
-    yield running
+def guest(running: Site) -> Site:
+    """The same; whatever a test did to the guest, it runs again."""
     running.hypervisor.open()
     running.hypervisor.start_guest(GUEST)
+    return running
 
 
 def pings(site: Site) -> bool:
@@ -185,27 +182,6 @@ def test_a_template_without_an_image_says_where_it_goes(running: Site) -> None:
     with pytest.raises(HypervisorError, match=r"no image; copy a qcow2 image, and put it at .*/templates/none\.qcow2"):
         running.hypervisor.start_guest(GuestSpec("g-2", "vm2", (), "none"))
     assert running.hypervisor.power("g-2") == "absent"
-
-
-def test_an_appliance_gets_its_identity_and_nothing_of_it_stays(running: Site) -> None:
-    site, name = running, str(uuid.uuid4())
-    secret = uuid.uuid4().hex
-    identity = {"identity.json": b"{}", "key.pem": secret.encode()}
-    site.hypervisor.start_appliance(
-        ApplianceSpec(name, "r-1-VM", (Nic("0e:00:00:00:00:01", CONTROL),), identity, memory_mb=192)
-    )
-    assert secret not in command_line(Path(f"/proc/{qemu_of(name)}"))
-    files = [path for path in site.directory.rglob("*") if path.is_file() and 0 < path.stat().st_size < 1 << 16]
-    assert files and not [path for path in files if secret.encode() in path.read_bytes()]
-    entry = "/sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/gatehouse."
-    assert site.guest(name, f"cat {entry}key.pem/raw").stdout == secret
-    assert site.guest(name, f"cat {entry}hostname/raw").stdout == "r-1-VM"
-    assert site.guest(name, "cat /sys/block/vdb/serial").stdout == "gatehouse-state"
-    # appliances reach the control plane and not each other
-    shown = site.host("bridge", "-d", "link", "show", "dev", port_name(name, "0e:00:00:00:00:01"))
-    assert "isolated on" in shown
-    site.hypervisor.destroy(name)
-    assert site.hypervisor.power(name) == "absent"
 
 
 def test_nothing_is_left_of_what_is_destroyed(running: Site) -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.run import run
-from controlplane.hypervisors import syscalls
 from controlplane.hypervisors.base import ApplianceSpec, GuestSpec, HypervisorError, Instance, Nic, Segment, Wire
 from controlplane.hypervisors.bridges import CONTROL, bridge_name, port_name
-from tests.libvirtd import Libvirtd
-from tests.vm.libvirt.site import Site, inside, lay_cable
-from tests.vm.libvirt.sshserver import SshServer
+from controlplane.hypervisors.libvirt.remote.keys import Keys
+from tests.vm.libvirt.second import Second
+from tests.vm.libvirt.site import Site, inside
+from tests.vm.libvirt.test_driver import command_line, qemu_of
 from tests.wait import wait_for
 
 SEGMENT = Segment("guest-1", wire=Wire("wan", "vxlan", 77))
@@ -31,35 +30,10 @@ ROUTER = ApplianceSpec(
 )
 
 
-class Second:
-    """Another host: its interface ``wan`` is joined with the first one's, and it has an SSH server."""
-
-    def __init__(self, site: Site) -> None:
-        self.pin = site.directory / "net2"
-        self.daemon = Libvirtd(site.directory / "libvirtd2", self.pin)
-        self.ssh = SshServer(site.directory / "ssh2", self.daemon.enter)
-        self.url = f"qemu+ssh://root@127.0.0.1:{self.ssh.port}/system?socket={self.daemon.directory}/sock/libvirt-sock"
-
-    def open(self, site: Site) -> None:
-        self.pin.touch()
-        run(["unshare", f"--net={self.pin}", "true"])
-        lay_cable(site.pin, self.pin, "wan", "198.51.100")
-        self.daemon.start()
-
-    def close(self) -> None:
-        self.ssh.close()
-        self.daemon.stop()
-        syscalls.unmount(self.pin)
-
-    def run(self, *argv: str) -> str:
-        """Run a command on the host."""
-        return run([*self.daemon.enter(), *argv]).stdout
-
-
 @pytest.fixture(scope="module")
 def second(site: Site) -> Iterator[Second]:
-    made = Second(site)
-    made.open(site)
+    made = Second(site.directory, site.pin)
+    made.open()
     try:
         yield made
     finally:
@@ -69,13 +43,13 @@ def second(site: Site) -> Iterator[Second]:
 @pytest.fixture(scope="module")
 def both(site: Site, second: Second) -> Site:
     """A control plane that uses both hosts, with a guest on each."""
-    keys = site.directory / "libvirt/ssh"
+    keys = Keys(site.directory / "libvirt/ssh")
     with pytest.raises(HypervisorError, match=r"host key is not known.* add it to .*/ssh/known_hosts"):
         site.hypervisor.add_host(second.url)
-    (keys / "known_hosts").write_text(second.ssh.known())
+    keys.known_hosts.write_text(second.ssh.known())
     with pytest.raises(HypervisorError, match=r"authorized_keys of root there: ssh-ed25519 "):
         site.hypervisor.add_host(second.url)
-    second.ssh.admit(keys / "id_ed25519.pub")
+    second.ssh.admit(keys.public)
     facts = site.hypervisor.add_host(second.url)
     assert facts.url == second.url and facts.up
     for segment in (SEGMENT, Segment(CONTROL, wire=Wire("wan", "vxlan", 4))):
@@ -125,11 +99,15 @@ def test_a_rate_is_kept_by_the_other_host(both: Site, second: Second) -> None:
 def test_an_identity_is_for_the_appliance_alone(both: Site, second: Second) -> None:
     entry = "/sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/gatehouse."
     assert both.guest("r-1", f"cat {entry}key.pem/raw").stdout == SECRET
-    assert "key.pem" not in second.run("find", "/run", "-name", "*.pem")
+    assert both.guest("r-1", f"cat {entry}hostname/raw").stdout == "r-1-VM"
+    assert both.guest("r-1", "cat /sys/block/vdb/serial").stdout == "gatehouse-state"
+    assert SECRET not in command_line(Path(f"/proc/{qemu_of('r-1')}"))
+    assert second.run("find", "/run", "-name", "*.pem") == ""
     files = [path for path in both.directory.rglob("*") if path.is_file() and 0 < path.stat().st_size < 1 << 16]
-    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
-    # the control network goes to the other host too
-    assert bridge_name(CONTROL) in inside(second.pin, "ip", "-o", "link")
+    assert files and not [path for path in files if SECRET.encode() in path.read_bytes()]
+    # appliances reach the control plane and not each other
+    shown = second.run("bridge", "-d", "link", "show", "dev", port_name("r-1", ROUTER.nics[0].mac))
+    assert "isolated on" in shown and f"master {bridge_name(CONTROL)}" in shown
 
 
 def test_a_guest_moves_to_another_host_while_it_runs(both: Site, second: Second) -> None:
