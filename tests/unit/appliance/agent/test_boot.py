@@ -126,9 +126,3 @@ def test_one_of_another_authority_is_passed_over(machine: Machine, tmp_path_fact
     other = Authority(tmp_path_factory.mktemp("other"))
     boot.kept_certificate(machine.state).write_bytes(other.issue("r-1", "router").certificate)
     assert machine.boot() == machine.given
-
-
-def test_why_the_state_is_in_memory(tmp_path: Path) -> None:
-    assert boot.degraded(tmp_path) == ""
-    (tmp_path / "degraded").write_text("the disk is full\n")
-    assert boot.degraded(tmp_path) == "the disk is full"
