@@ -111,7 +111,7 @@ def test_the_image_has_what_appliances_import() -> None:
     lock = (ROOT / "image-build/requirements.lock").read_text().splitlines()
     installed = {line.partition("==")[0] for line in lock if "==" in line}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert set(project["dependency-groups"]["appliance"]) <= installed, "make lock"
+    assert {normalised(name) for name in project["dependency-groups"]["appliance"]} <= installed, "make lock"
     packages = metadata.packages_distributions()
     missing = {
         f"{path.relative_to(ROOT)}:{line} imports {name}"

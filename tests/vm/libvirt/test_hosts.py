@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +20,12 @@ from tests.wait import wait_for
 
 SEGMENT = Segment("guest-1", wire=Wire("wan", "vxlan", 77))
 SPECS = [
-    GuestSpec(
-        f"g-{number}", f"vm{number}", (Nic(f"02:00:00:00:00:0{number}", SEGMENT.name, addresses=(address,)),), "builtin"
-    )
-    for number, address in enumerate(("10.9.0.1", "10.9.0.2"), 1)
+    GuestSpec(name, name, (Nic(f"02:00:00:00:00:0{number}", SEGMENT.name, addresses=(f"10.9.0.{number}",)),), "builtin")
+    for number, name in enumerate(("left", "right"), 1)
 ]
 SECRET = "of an identity"
 ROUTER = ApplianceSpec(
-    "r-1", "r-1-VM", (Nic("0e:00:00:00:00:01", CONTROL),), {"key.pem": SECRET.encode()}, memory_mb=192
+    str(uuid.uuid4()), "r-1-VM", (Nic("0e:00:00:00:00:01", CONTROL),), {"key.pem": SECRET.encode()}, memory_mb=192
 )
 
 
@@ -61,81 +60,81 @@ def both(site: Site, second: Second) -> Site:
 
 
 def reached(site: Site) -> bool:
-    site.guest("g-1", "ip address replace 10.9.0.1/24 dev eth0")
-    site.guest("g-2", "ip address replace 10.9.0.2/24 dev eth0")
-    return site.guest("g-1", "ping -c 5 -W 2 10.9.0.2").returncode == 0
+    site.guest("left", "ip address replace 10.9.0.1/24 dev eth0")
+    site.guest("right", "ip address replace 10.9.0.2/24 dev eth0")
+    return site.guest("left", "ping -c 5 -W 2 10.9.0.2").returncode == 0
 
 
 def test_guests_of_two_hosts_are_on_one_network(both: Site, second: Second) -> None:
     wait_for(lambda: reached(both), 60, "the guest of the other host")
     assert len({both.hypervisor.console(spec.id).host for spec in SPECS}) == 2
-    with pytest.raises(HypervisorError, match=r"(g-2|r-1) is on"):
+    with pytest.raises(HypervisorError, match=f"(right|{ROUTER.id}) is on"):
         both.hypervisor.remove_host(second.url)
 
 
 def test_the_other_host_filters_its_ports(both: Site, second: Second) -> None:
     wait_for(lambda: reached(both), 60, "the guest of the other host")
-    both.guest("g-1", "ip route replace 10.9.0.3 dev eth0")
+    both.guest("left", "ip route replace 10.9.0.3 dev eth0")
     forged = (
         "ip address add 10.9.0.3/24 dev eth0; ping -c 2 -W 1 -I 10.9.0.3 10.9.0.1; ip address del 10.9.0.3/24 dev eth0"
     )
-    assert "2 packets transmitted, 0 packets received" in both.guest("g-2", forged).stdout
+    assert "2 packets transmitted, 0 packets received" in both.guest("right", forged).stdout
     # it drops that, nobody else: without its filter there is an answer
     second.run("nft", "delete", "table", "bridge", "gatehouse")
-    assert "2 packets transmitted, 2 packets received" in both.guest("g-2", forged).stdout
+    assert "2 packets transmitted, 2 packets received" in both.guest("right", forged).stdout
     assert both.hypervisor.repair_filter()
-    assert "2 packets transmitted, 0 packets received" in both.guest("g-2", forged).stdout
+    assert "2 packets transmitted, 0 packets received" in both.guest("right", forged).stdout
     wait_for(lambda: reached(both), 60, "the guest of the other host")
 
 
 def test_a_rate_is_kept_by_the_other_host(both: Site, second: Second) -> None:
-    port = port_name("g-2", SPECS[1].nics[0].mac)
-    both.hypervisor.set_rate("g-2", SPECS[1].nics[0].mac, 50)
+    port = port_name("right", SPECS[1].nics[0].mac)
+    both.hypervisor.set_rate("right", SPECS[1].nics[0].mac, 50)
     assert "tbf" in second.run("tc", "qdisc", "show", "dev", port)
-    both.hypervisor.set_rate("g-2", SPECS[1].nics[0].mac, 0)
+    both.hypervisor.set_rate("right", SPECS[1].nics[0].mac, 0)
     assert "tbf" not in second.run("tc", "qdisc", "show", "dev", port)
 
 
 def test_an_identity_is_for_the_appliance_alone(both: Site, second: Second) -> None:
     entry = "/sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/gatehouse."
-    assert both.guest("r-1", f"cat {entry}key.pem/raw").stdout == SECRET
-    assert both.guest("r-1", f"cat {entry}hostname/raw").stdout == "r-1-VM"
-    assert both.guest("r-1", "cat /sys/block/vdb/serial").stdout == "gatehouse-state"
-    assert SECRET not in command_line(Path(f"/proc/{qemu_of('r-1')}"))
+    assert both.guest(ROUTER.id, f"cat {entry}key.pem/raw").stdout == SECRET
+    assert both.guest(ROUTER.id, f"cat {entry}hostname/raw").stdout == "r-1-VM"
+    assert both.guest(ROUTER.id, "cat /sys/block/vdb/serial").stdout == "gatehouse-state"
+    assert SECRET not in command_line(Path(f"/proc/{qemu_of(ROUTER.id)}"))
     assert second.run("find", "/run", "-name", "*.pem") == ""
     files = [path for path in both.directory.rglob("*") if path.is_file() and 0 < path.stat().st_size < 1 << 16]
     assert files and not [path for path in files if SECRET.encode() in path.read_bytes()]
     # appliances reach the control plane and not each other
-    shown = second.run("bridge", "-d", "link", "show", "dev", port_name("r-1", ROUTER.nics[0].mac))
+    shown = second.run("bridge", "-d", "link", "show", "dev", port_name(ROUTER.id, ROUTER.nics[0].mac))
     assert "isolated on" in shown and f"master {bridge_name(CONTROL)}" in shown
 
 
 def test_a_guest_moves_to_another_host_while_it_runs(both: Site, second: Second) -> None:
     wait_for(lambda: reached(both), 60, "the guest of the other host")
     mac = SPECS[0].nics[0].mac
-    before = float(both.guest("g-1", "cat /proc/uptime").stdout.split()[0])
+    before = float(both.guest("left", "cat /proc/uptime").stdout.split()[0])
     with pytest.raises(HypervisorError, match="its identity is on no disk"):
-        both.hypervisor.migrate("r-1", both.daemon.uri)
-    both.hypervisor.migrate("g-1", second.url)
-    assert port_name("g-1", mac) in second.run("ip", "-o", "link")
-    assert port_name("g-1", mac) not in both.host("ip", "-o", "link")
-    assert port_name("g-1", mac) not in both.host("nft", "list", "table", "bridge", "gatehouse")
+        both.hypervisor.migrate(ROUTER.id, both.daemon.uri)
+    both.hypervisor.migrate("left", second.url)
+    assert port_name("left", mac) in second.run("ip", "-o", "link")
+    assert port_name("left", mac) not in both.host("ip", "-o", "link")
+    assert port_name("left", mac) not in both.host("nft", "list", "table", "bridge", "gatehouse")
     # it went on, and its screen went along
-    assert float(both.guest("g-1", "cat /proc/uptime").stdout.split()[0]) > before
-    assert both.guest("g-1", "ping -c 5 -W 2 10.9.0.2").returncode == 0
-    assert both.hypervisor.console("g-1").host == both.hypervisor.console("g-2").host
+    assert float(both.guest("left", "cat /proc/uptime").stdout.split()[0]) > before
+    assert both.guest("left", "ping -c 5 -W 2 10.9.0.2").returncode == 0
+    assert both.hypervisor.console("left").host == both.hypervisor.console("right").host
     # and back, over the other network
-    both.hypervisor.migrate("g-1", both.daemon.uri)
+    both.hypervisor.migrate("left", both.daemon.uri)
     wait_for(lambda: reached(both), 60, "the guest of the other host")
-    assert Instance("g-1", "guest", "running") in both.hypervisor.instances()
+    assert Instance("left", "guest", "running") in both.hypervisor.instances()
 
 
 def test_a_connection_that_breaks_is_made_again(both: Site, second: Second) -> None:
     second.ssh.cut()
     second.run("nft", "delete", "table", "bridge", "gatehouse")
-    wait_for(lambda: both.hypervisor.power("g-2") == "running", 30, "the host to be back")
+    wait_for(lambda: both.hypervisor.power("right") == "running", 30, "the host to be back")
     # what was there has been adopted
-    assert port_name("g-2", SPECS[1].nics[0].mac) in second.run("nft", "list", "table", "bridge", "gatehouse")
+    assert port_name("right", SPECS[1].nics[0].mac) in second.run("nft", "list", "table", "bridge", "gatehouse")
     assert [fact.up for fact in both.hypervisor.facts()] == [True, True]
 
 
@@ -143,16 +142,16 @@ def test_a_host_that_is_down_does_not_take_the_others_with_it(both: Site, second
     second.daemon.stop()
     second.ssh.cut()
     assert [fact.up for fact in both.hypervisor.facts()] == [True, False]
-    assert Instance("g-2", "guest", "unknown") in both.hypervisor.instances()
-    assert both.hypervisor.power("g-1") == "running"
+    assert Instance("right", "guest", "unknown") in both.hypervisor.instances()
+    assert both.hypervisor.power("left") == "running"
     # a control plane that starts meanwhile, too
     both.hypervisor.close()
     both.hypervisor = both.driver()
     both.hypervisor.open()
-    assert Instance("g-1", "guest", "running") in both.hypervisor.instances()
+    assert Instance("left", "guest", "running") in both.hypervisor.instances()
     second.daemon.start()
     assert [fact.up for fact in both.hypervisor.facts()] == [True, True]
-    assert Instance("g-2", "guest", "running") in both.hypervisor.instances()
+    assert Instance("right", "guest", "running") in both.hypervisor.instances()
 
 
 def test_a_host_goes_with_all_that_was_made_there(both: Site, second: Second) -> None:

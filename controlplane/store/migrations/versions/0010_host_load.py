@@ -11,7 +11,7 @@ depends_on = None
 
 def upgrade() -> None:
     with op.batch_alter_table("host") as table:
-        table.add_column(sa.Column("cpu_used", sa.Float(), nullable=True))
+        table.add_column(sa.Column("cpu_used", sa.Double(), nullable=True))
         table.add_column(sa.Column("memory_used", sa.Integer(), nullable=True))
 
 
