@@ -84,6 +84,7 @@ class DirectSupervisor:
         with self._lock:
             known = self._processes.get(unit.name)
             if known is not None and known.definition == _definition(unit) and known.pidfd >= 0:
+                make_writable(unit)  # of these there may be new ones
                 known.unit = unit
                 return
             self._end(unit.name)

@@ -35,6 +35,18 @@ def test_an_image_is_fetched_checked_and_kept(world: World) -> None:
     assert world.objects() == []
 
 
+def test_another_store(world: World) -> None:
+    path = "/var/lib/gatehouse/second"
+    stores = world.state["storage"]["stores"]
+    world.push(stores=[*stores, {"kind": "directory", "id": "second", "path": path}])
+    world.image("other.qcow2")
+    id = world.download("other.qcow2", store="second")
+    world.done(id)
+    assert world.ssvm.ok(["test", "-s", f"{path}/objects/{id}"])
+    wait_for(lambda: all(store.healthy and store.total for store in world.report().stores), 10, "the stores' room")
+    world.push(jobs=[], stores=stores)
+
+
 @pytest.mark.parametrize("tool", ["gzip", "bzip2", "xz", "zstd"])
 def test_compressed_files(world: World, tool: str) -> None:
     path = world.image(f"packed-{tool}")
