@@ -12,7 +12,7 @@ from tests.netns.lab import REPOSITORY
 from tests.netns.ssvm.world import FILES, INNER, ORIGIN, SSVM, STORE, World
 from tests.wait import wait_for
 
-BIG = 192 << 20
+BIG = 96 << 20
 
 
 def no_parts(world: World) -> bool:
@@ -180,13 +180,13 @@ def test_killed_at_random_points(world: World) -> None:
     path = f"{FILES}/big"
     world.origin.run(["sh", "-c", f"head -c {BIG} /dev/urandom >{path}"])
     wanted = world.sha256(world.origin, path)
-    world.push(bandwidth=100 << 20)
+    world.push(bandwidth=32 << 20)
     id = world.download("big", format="raw", checksum=wanted)
     chance = random.Random(7)
     kills = 0
     while (job := world.report_or_none(id)) is None or job.state not in ("done", "failed"):
         assert f"objects/{id}" not in world.objects() or world.sha256(world.ssvm, f"{STORE}/objects/{id}") == wanted
-        if kills < 8:
+        if kills < 5:
             time.sleep(chance.uniform(0.1, 0.8))  # the point of it: a kill at any time
             kills += bool(
                 world.ssvm.run(["pkill", "-KILL", "-f", "services.storage.worker"], check=False).returncode == 0
