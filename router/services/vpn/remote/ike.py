@@ -128,7 +128,7 @@ def _l2tp(access: RemoteAccess) -> Message:
                 "mode": "transport",
                 "local_ts": ["dynamic[udp/1701]"],
                 # clients behind a NAT, and Apple's, have other ports than 1701
-                "remote_ts": ["dynamic[udp/%any]"],
+                "remote_ts": ["dynamic[udp]"],
                 "esp_proposals": list(L2TP_ESP_PROPOSALS),
                 "rekey_time": "0s",
                 # each client has a mark of its own: it tells those behind one NAT apart, see firewall.py

@@ -6,10 +6,11 @@ link (image-build/hooks).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from appliance.engine.service import File, Rendered, Unit
+from appliance.engine.service import File, Rendered, Supervisor, Unit
 from appliance.settings import Settings
 from appliance.templates import fill
 from router.services.vpn.plane import Plane
@@ -23,8 +24,16 @@ PPPD = Path("/usr/sbin/pppd")
 CHAP_SECRETS = Path("/etc/ppp/chap-secrets")
 
 
-def unit_name(access: RemoteAccess) -> str:
-    return f"xl2tpd-{access.address}"
+def unit_name(address: str) -> str:
+    """The xl2tpd of a public address."""
+    return f"xl2tpd-{address}"
+
+
+def peer_of(supervisor: Supervisor, address: str, pid: str) -> str:
+    """Where the client of a pppd is, by what its xl2tpd said when it started it; "" when that is no longer known."""
+    text = supervisor.log_tail(unit_name(address), 500)
+    found = re.findall(rf"Call established with ([\d.]+), PID: {pid},", text)
+    return found[-1] if found else ""
 
 
 def secrets_file(settings: Settings) -> Path:
@@ -70,7 +79,7 @@ def render(remote: Sequence[RemoteAccess], settings: Settings) -> Rendered:
         files[up] = _file("ppp-up.j2", mode=0o700, address=access.address, notes=notes_dir(settings))
         units.append(
             Unit(
-                name=unit_name(access),
+                name=unit_name(str(access.address)),
                 argv=(
                     str(XL2TPD),
                     "-D",

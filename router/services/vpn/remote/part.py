@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from appliance.engine.service import Host, Rendered
@@ -65,7 +66,11 @@ class RemotePart:
         self._remote = remote
         self._obstacle = l2tp.obstacle(plane, host.settings)
         if self._sessions is None:
-            self._sessions = Sessions(host.settings.run_dir / "vpn/charon.vici", l2tp.notes_dir(host.settings))
+            self._sessions = Sessions(
+                host.settings.run_dir / "vpn/charon.vici",
+                l2tp.notes_dir(host.settings),
+                partial(l2tp.peer_of, host.supervisor),
+            )
             self._sessions.start()
         return self._sessions
 

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,24 +62,30 @@ def ikev2_sessions(associations: Iterable[tuple[str, dict[str, Any]]], now: date
             )
 
 
-def l2tp_sessions(notes: Path) -> Iterator[Session]:
+def l2tp_sessions(notes: Path, peer_of: Callable[[str, str], str]) -> Iterator[Session]:
     """The sessions that pppd's have noted down: one file each, named by the process id.
 
-    A file has the public address, the user, the client's address inside and where it is, a line each.
+    A file has the public address, the user and the client's address inside, a line each. ``peer_of`` tells by public
+    address and process id where the client is.
     """
     for path in sorted(notes.glob("[0-9]*")):
         with contextlib.suppress(OSError, ValueError):  # it ended just now
-            address, user, client, peer = path.read_text().split()
+            address, user, client = path.read_text().split()
             since = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            yield Session(address, "l2tp", user, client, peer, since, path.name)
+            yield Session(address, "l2tp", user, client, peer_of(address, path.name), since, path.name)
 
 
 @dataclass
 class Sessions:
-    """The watch over the sessions of one router. ``notes``: directory of pppd's notes."""
+    """The watch over the sessions of one router.
+
+    ``notes``: directory of pppd's notes. ``peer_of``: where the client of a pppd is, asked once for each.
+    """
 
     socket: Path
     notes: Path
+    peer_of: Callable[[str, str], str]
+    _peers: dict[str, str] = field(default_factory=dict)
     _now: dict[Session, Session] = field(default_factory=dict)
     _logs: dict[str, deque[dict[str, Any]]] = field(default_factory=dict)
     # numbers rise over restarts of the agent too
@@ -134,13 +140,19 @@ class Sessions:
     def _of_pppd(self) -> list[Session]:
         """Sessions by L2TP; the note of one whose pppd is gone is removed when it has been seen."""
         alive = []
-        for one in l2tp_sessions(self.notes):
+        for one in l2tp_sessions(self.notes, self._peer_of):
             if Path("/proc", one.handle).exists():
                 alive.append(one)
             else:
                 self._passed(one)
+                self._peers.pop(one.handle, None)
                 (self.notes / one.handle).unlink(missing_ok=True)
         return alive
+
+    def _peer_of(self, address: str, pid: str) -> str:
+        if pid not in self._peers:
+            self._peers[pid] = self.peer_of(address, pid)
+        return self._peers[pid]
 
     def _passed(self, one: Session) -> None:
         """A session that is known to have been, whether it was seen or not."""

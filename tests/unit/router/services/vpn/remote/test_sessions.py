@@ -38,6 +38,10 @@ def _session(user: str = "ann", **changes: Any) -> Session:
     return Session(user=user, **{**values, **changes})
 
 
+def _peer_of(address: str, pid: str) -> str:
+    return "198.51.100.1"
+
+
 def test_sessions_of_charon() -> None:
     key = name(access(), "ikev2")
     [found] = ikev2_sessions([(key, _association()), ("office.0123456789", _association())], NOW)
@@ -50,16 +54,16 @@ def test_sessions_of_charon() -> None:
 
 
 def test_notes_of_pppd(tmp_path: Path) -> None:
-    (tmp_path / "12").write_text("203.0.113.2\nann\n10.3.1.2\n198.51.100.1\n")
+    (tmp_path / "12").write_text("203.0.113.2\nann\n10.3.1.2\n")
     (tmp_path / ".13").write_text("half")
     (tmp_path / "14").write_text("203.0.113.2\n")
-    [found] = l2tp_sessions(tmp_path)
+    [found] = l2tp_sessions(tmp_path, _peer_of)
     assert found == _session()
     assert found.handle == "12"
 
 
 def test_connects_and_disconnects_are_logged_once(tmp_path: Path) -> None:
-    watch = Sessions(tmp_path / "no-charon", tmp_path)
+    watch = Sessions(tmp_path / "no-charon", tmp_path, _peer_of)
     watch.see([_session()])
     watch.see([_session(handle="2")])
     watch.see([_session(handle="2"), _session("bob", client="10.3.1.3")])
@@ -85,9 +89,9 @@ def test_connects_and_disconnects_are_logged_once(tmp_path: Path) -> None:
 
 
 def test_a_visit_that_is_over_is_logged_and_the_log_is_bounded(tmp_path: Path) -> None:
-    watch = Sessions(tmp_path / "no-charon", tmp_path)
+    watch = Sessions(tmp_path / "no-charon", tmp_path, _peer_of)
     # no process has this number (proc(5), pid_max)
-    (tmp_path / "99999999").write_text("203.0.113.2\nann\n10.3.1.2\n198.51.100.1\n")
+    (tmp_path / "99999999").write_text("203.0.113.2\nann\n10.3.1.2\n")
     watch.see(watch._of_pppd())
     assert [one["event"] for one in watch.report("203.0.113.2")["log"]] == ["connect", "disconnect"]
     assert list(tmp_path.iterdir()) == []
