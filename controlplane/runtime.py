@@ -156,6 +156,10 @@ class Runtime:
         """Look at this appliance's desired generation now; after the commit, from any thread."""
         self.reconciler.wake(appliance_id)
 
+    def enforce_policy(self) -> None:
+        """Have the hosts enforce the newest policy of guests' ports now; after the commit, from any thread."""
+        self.core.policy_changed.set()
+
     def hurry(self, task: str) -> None:
         """Have a task of housekeeping done at once; after the commit, from any thread."""
         if self._housekeeping is not None:

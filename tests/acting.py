@@ -14,6 +14,7 @@ from controlplane.compute import vms
 from controlplane.convergence.desired import desire
 from controlplane.errors import ApiError
 from controlplane.network import addresses
+from controlplane.securitygroups import desired as policy
 from controlplane.store.defaultofferings import DEFAULT_NETWORK_OFFERING
 from controlplane.store.models import (
     Account,
@@ -50,6 +51,12 @@ class ActingRuntime(FakeRuntime):
             router.observed_generation = router.desired_generation
             for job in jobs.reached(session, appliance_id, router.observed_generation):
                 self._end(session, job)
+
+    def enforce_policy(self) -> None:
+        super().enforce_policy()
+        with self.database.transaction() as session:
+            wanted, _, _ = policy.progress(session)
+            policy.observe(session, wanted, None)
 
     def start_workflow(self, name: str, job_id: str, arguments: dict[str, Any]) -> None:
         super().start_workflow(name, job_id, arguments)

@@ -59,6 +59,8 @@ class FakeRuntime:
     opened: list[str] = field(default_factory=list)
     hurried: list[str] = field(default_factory=list)
     played: list[tuple[str, int]] = field(default_factory=list)
+    #: how often the hosts were asked for the newest policy
+    enforced: int = 0
     #: for the commands about hosts, which ask the hypervisor
     double: Hypervisor | None = None
     started: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
@@ -87,6 +89,9 @@ class FakeRuntime:
 
     def wake(self, appliance_id: str) -> None:
         self.woken.append(appliance_id)
+
+    def enforce_policy(self) -> None:
+        self.enforced += 1
 
     def hurry(self, task: str) -> None:
         self.hurried.append(task)

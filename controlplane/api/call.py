@@ -77,6 +77,9 @@ class Runtime(Protocol):
     def wake(self, appliance_id: str) -> None:
         """Look at this appliance's desired generation now; called after the commit, from any thread."""
 
+    def enforce_policy(self) -> None:
+        """Have the hosts enforce the newest policy of guests' ports now; called after the commit, from any thread."""
+
     def hurry(self, task: str) -> None:
         """Have a task of housekeeping done at once; called after the commit, from any thread."""
 

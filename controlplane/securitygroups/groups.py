@@ -191,8 +191,11 @@ def assign(session: Session, vm: Vm, wanted: Sequence[SecurityGroup] | None) -> 
         if group.account_id != vm.account_id:
             raise ParameterError(f"securitygroupids: group {group.name} belongs to another account than VM {vm.name}")
     chosen = {group.id for group in wanted} if wanted else {default_of(session, vm.account_id).id}
-    leave(session, vm)
-    session.add_all(SecurityGroupMember(vm_id=vm.id, group_id=id) for id in sorted(chosen))
+    own = SecurityGroupMember.vm_id == vm.id
+    # a membership that lasts stays the same row: usage is of rows
+    session.execute(delete(SecurityGroupMember).where(own, SecurityGroupMember.group_id.not_in(chosen)))
+    new = chosen.difference(session.scalars(select(SecurityGroupMember.group_id).where(own)))
+    session.add_all(SecurityGroupMember(vm_id=vm.id, group_id=id) for id in sorted(new))
     session.flush()
 
 

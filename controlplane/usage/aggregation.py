@@ -26,6 +26,7 @@ from controlplane.store.models import (
     UsageJob,
     UsageRecord,
     UsageSpan,
+    Vm,
     new_id,
     now,
 )
@@ -152,6 +153,7 @@ class _Line:
             size=details.get("size"),
             offering=names.of(offering, details.get("offering_id")),
             template=names.of(Template, details.get("template_id")),
+            vm=names.of(Vm, details.get("vm_id")),
             router=names.of(Appliance, details.get("usage_id")) if self.usage_type.in_bytes else "",
         )
 
@@ -167,6 +169,7 @@ _DESCRIPTIONS = {
     UsageType.LOAD_BALANCER_POLICY: "Load Balancing Policy: {subject} usage time",
     UsageType.PORT_FORWARDING_RULE: "Port Forwarding Rule: {subject} usage time",
     UsageType.VPN_USERS: "VPN User: {name} usage time",
+    UsageType.SECURITY_GROUP: "Security Group: {name} for Vm: {vm} usage time",
     UsageType.NETWORK_OFFERING: "Network offering: {offering} for Vm: {name} usage time",
 }
 

@@ -1,6 +1,6 @@
 """What is metered: from rows as they are to the spans that they are worth now. One meter a kind of row.
 
-A new kind of resource (volumes, snapshots, security groups) is one more function here, with ``@meter``: it
+A new kind of resource (volumes, snapshots) is one more function here, with ``@meter``: it
 is then recorded from the transaction that makes the row to the one that deletes it.
 """
 
@@ -21,6 +21,8 @@ from controlplane.store.models import (
     Nic,
     PortForwardingRule,
     PublicIp,
+    SecurityGroup,
+    SecurityGroupMember,
     ServiceOffering,
     Template,
     Vm,
@@ -208,6 +210,40 @@ def vpn_users(session: Session, ids: Ids) -> Iterator[Worth]:
     for row in session.execute(statement):
         counts = row.state != vpnusers.REVOKED
         yield Worth(UsageType.VPN_USERS, row.id, row.account_id, "", {"name": row.name}, counts=counts)
+
+
+def _memberships_of(column: Any) -> Callable[[list[str]], Select[Any]]:
+    return lambda ids: select(SecurityGroupMember.id).where(column.in_(ids))
+
+
+@meter(
+    UsageType.SECURITY_GROUP,
+    touched_by={
+        SecurityGroupMember: None,
+        Vm: _memberships_of(SecurityGroupMember.vm_id),
+        SecurityGroup: _memberships_of(SecurityGroupMember.group_id),
+    },
+)
+def memberships(session: Session, ids: Ids) -> Iterator[Worth]:
+    """A VM in a security group, for as long as the VM is allocated."""
+    statement = (
+        select(
+            SecurityGroupMember.id,
+            SecurityGroupMember.group_id,
+            SecurityGroup.name,
+            Vm.id.label("vm_id"),
+            Vm.state,
+            Vm.account_id,
+            Vm.zone_id,
+        )
+        .join(Vm, Vm.id == SecurityGroupMember.vm_id)
+        .join(SecurityGroup, SecurityGroup.id == SecurityGroupMember.group_id)
+        .where(_among(SecurityGroupMember.id, ids), Vm.removed.is_(None))
+    )
+    for row in session.execute(statement):
+        details = {"usage_id": row.group_id, "name": row.name, "vm_id": row.vm_id}
+        counts = row.state not in _GONE
+        yield Worth(UsageType.SECURITY_GROUP, row.id, row.account_id, row.zone_id, details, counts=counts)
 
 
 @meter(UsageType.TEMPLATE, UsageType.ISO, touched_by={Template: None})

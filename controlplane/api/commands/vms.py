@@ -9,12 +9,12 @@ from controlplane.api.call import Call
 from controlplane.api.command import ADMINS, Async, Response, ScopedListParams, command, param
 from controlplane.api.guests import VmId
 from controlplane.api.tagging import TagEntry
-from controlplane.api.targets import wake_network
+from controlplane.api.targets import wake_hosts, wake_network
 from controlplane.api.views.vms import VirtualMachineResponse, show_vms
 from controlplane.compute import userdata, vms
 from controlplane.errors import PermissionDeniedError
 from controlplane.network import limits
-from controlplane.securitygroups import desired, groups
+from controlplane.securitygroups import groups
 from controlplane.store.models import Cluster, Host, Nic, PublicIp, SecurityGroupMember, Template, Vm
 
 
@@ -293,7 +293,7 @@ def update_virtual_machine(call: Call, params: UpdateVirtualMachine) -> Response
     chosen = securitygroups.wanted(call, vm.account, params.securitygroupids, params.securitygroupnames)
     if chosen is not None:
         groups.assign(call.session, vm, chosen)
-        desired.desire(call.session)
+        wake_hosts(call)
     call.session.flush()
     call.event(f"updated VM {vm.name}", ("VirtualMachine", vm.id), account_id=vm.account_id)
     if told:

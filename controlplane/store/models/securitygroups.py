@@ -40,12 +40,13 @@ class SecurityGroupRule(Entity):
     peer: Mapped[SecurityGroup | None] = relationship(foreign_keys=[peer_id])
 
 
-class SecurityGroupMember(Base):
+class SecurityGroupMember(Entity):
     """A VM in a group. It counts on those of its networks that have security groups."""
 
     __tablename__ = "security_group_member"
-    vm_id: Mapped[str] = mapped_column(ForeignKey("vm.id"), primary_key=True)
-    group_id: Mapped[str] = mapped_column(ForeignKey("security_group.id"), primary_key=True, index=True)
+    vm_id: Mapped[str] = mapped_column(ForeignKey("vm.id"))
+    group_id: Mapped[str] = mapped_column(ForeignKey("security_group.id"), index=True)
+    __table_args__ = (Unique("vm_id", "group_id"),)
 
 
 class PortPolicy(Base):

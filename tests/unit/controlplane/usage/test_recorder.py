@@ -10,14 +10,25 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.network import addresses, networks
+from controlplane.securitygroups import groups
 from controlplane.store.database import Database
-from controlplane.store.models import Network, Nic, PortForwardingRule, PublicIp, Template, UsageSpan, Vm
+from controlplane.store.models import (
+    Network,
+    Nic,
+    PortForwardingRule,
+    PublicIp,
+    SecurityGroup,
+    Template,
+    UsageSpan,
+    Vm,
+)
 from controlplane.usage import recorder
 from controlplane.usage.types import UsageType
 from tests.rows import Rows
 
 RUNNING, ALLOCATED, ADDRESS = UsageType.RUNNING_VM, UsageType.ALLOCATED_VM, UsageType.IP_ADDRESS
 OFFERING, FORWARD = UsageType.NETWORK_OFFERING, UsageType.PORT_FORWARDING_RULE
+GROUP = UsageType.SECURITY_GROUP
 
 
 class World:
@@ -54,21 +65,21 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def test_a_vm_from_its_creation_to_its_end(world: World) -> None:
-    assert world.lasting() == [RUNNING, ALLOCATED, OFFERING]
+    assert world.lasting() == [RUNNING, ALLOCATED, GROUP, OFFERING]
     for state in ("Stopping", "Starting", "Running"):
         # a reboot is no interruption
         world.state(state)
     assert len(world.spans(RUNNING)) == 1
     world.state("Stopped")
-    assert world.lasting() == [ALLOCATED]
+    assert world.lasting() == [ALLOCATED, GROUP]
     world.state("Starting")
-    assert world.lasting() == [ALLOCATED]
+    assert world.lasting() == [ALLOCATED, GROUP]
     world.state("Running")
-    assert world.lasting() == [RUNNING, ALLOCATED, OFFERING]
+    assert world.lasting() == [RUNNING, ALLOCATED, GROUP, OFFERING]
     world.state("Destroyed")
     assert world.lasting() == []
     world.state("Stopped")
-    assert world.lasting() == [ALLOCATED]
+    assert world.lasting() == [ALLOCATED, GROUP]
     first, second = world.spans(ALLOCATED)
     assert first.end is not None and first.begin < first.end <= second.begin
     assert [span.end is None for span in world.spans(RUNNING)] == [False, False]
@@ -93,7 +104,7 @@ def test_what_is_rolled_back_was_never_there(world: World) -> None:
         session.get_one(Vm, world.vm_id).state = "Stopped"
         session.flush()
         raise RuntimeError
-    assert world.lasting() == [RUNNING, ALLOCATED, OFFERING]
+    assert world.lasting() == [RUNNING, ALLOCATED, GROUP, OFFERING]
     assert len(world.spans(RUNNING)) == 1
 
 
@@ -106,7 +117,7 @@ def test_a_savepoint_that_is_rolled_back_does_not_count(world: World) -> None:
             raise RuntimeError
         with session.begin_nested():
             vm.display_name = "still there"
-    assert world.lasting() == [RUNNING, ALLOCATED, OFFERING]
+    assert world.lasting() == [RUNNING, ALLOCATED, GROUP, OFFERING]
 
 
 def test_addresses_and_rules_that_are_deleted_by_the_many(world: World) -> None:
@@ -130,15 +141,15 @@ def test_addresses_and_rules_that_are_deleted_by_the_many(world: World) -> None:
                 )
             )
         assert source.id != other.id
-    assert world.lasting() == [RUNNING, ALLOCATED, ADDRESS, ADDRESS, FORWARD, FORWARD, OFFERING]
+    assert world.lasting() == [RUNNING, ALLOCATED, ADDRESS, ADDRESS, GROUP, FORWARD, FORWARD, OFFERING]
     assert [span.details["source_nat"] for span in world.spans(ADDRESS)] in ([True, False], [False, True])
     with world.database.transaction() as session:
         session.execute(delete(PortForwardingRule).where(PortForwardingRule.public_port == 80))
-    assert world.lasting() == [RUNNING, ALLOCATED, ADDRESS, ADDRESS, FORWARD, OFFERING]
+    assert world.lasting() == [RUNNING, ALLOCATED, ADDRESS, ADDRESS, GROUP, FORWARD, OFFERING]
     with world.database.transaction() as session:
         session.execute(update(Vm).values(state="Stopped"))
         networks.finish_delete(session, world.network_id)
-    assert world.lasting() == [ALLOCATED]
+    assert world.lasting() == [ALLOCATED, GROUP]
 
 
 def test_a_network_s_new_offering_is_a_new_span_of_its_guests(world: World) -> None:
@@ -152,6 +163,28 @@ def test_a_network_s_new_offering_is_a_new_span_of_its_guests(world: World) -> N
     before, after = world.spans(OFFERING)
     assert (before.end is None, after.end is None) == (False, True)
     assert before.details["usage_id"] != after.details["usage_id"]
+
+
+def test_a_vm_s_place_in_a_group_counts_until_it_leaves(world: World) -> None:
+    with world.database.transaction() as session:
+        vm = session.get_one(Vm, world.vm_id)
+        web, db = (groups.create(session, vm.account, name, None) for name in ("web", "db"))
+        groups.assign(session, vm, [web])
+    with world.database.transaction() as session:
+        vm = session.get_one(Vm, world.vm_id)
+        groups.assign(session, vm, [session.get_one(SecurityGroup, id) for id in (web.id, db.id)])
+    # the membership that lasted is one span
+    assert [(span.details["name"], span.details["vm_id"], span.end) for span in world.spans(GROUP)[1:]] == [
+        ("web", world.vm_id, None),
+        ("db", world.vm_id, None),
+    ]
+    with world.database.transaction() as session:
+        groups.assign(session, session.get_one(Vm, world.vm_id), [session.get_one(SecurityGroup, db.id)])
+    assert [span.details["name"] for span in world.spans(GROUP) if span.end is None] == ["db"]
+    world.state("Stopped")
+    assert world.lasting() == [ALLOCATED, GROUP]
+    world.state("Destroyed")
+    assert world.lasting() == []
 
 
 def test_only_templates_of_users_are_metered(world: World) -> None:
@@ -172,8 +205,8 @@ def test_rows_from_before_there_was_metering_are_caught_up_with(world: World) ->
         session.execute(delete(UsageSpan))
         session.get_one(Vm, world.vm_id).state = "Stopped"
     with world.database.transaction() as session:
-        assert recorder.catch_up(session) == 1
+        assert recorder.catch_up(session) == 2
         assert recorder.catch_up(session) == 0
-    assert world.lasting() == [ALLOCATED]
+    assert world.lasting() == [ALLOCATED, GROUP]
     with world.database.transaction() as session:
         assert session.scalars(select(PublicIp)).first() is None
