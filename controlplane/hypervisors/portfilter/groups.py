@@ -26,8 +26,8 @@ Membership = Mapping[str, tuple[str, ...] | None]
 
 _ANY_PROTOCOL, _ANY_NUMBER = (0, 255), (0, 255)
 _KINDS = {
-    "protocols": ("meta l4proto", "inet_proto"),
-    "ports": ("meta l4proto . th dport", "inet_proto . inet_service"),
+    "protocols": ("ip protocol", "inet_proto"),
+    "ports": ("ip protocol . th dport", "inet_proto . inet_service"),
     "icmp": ("icmp type . icmp code", "icmp_type . icmp_code"),
 }
 #: direction -> (prefix of names, the peer's address, what to do with what is let through)

@@ -104,7 +104,7 @@ def render(firewall: Firewall, interfaces: Interfaces, memos: Memos) -> Ruleset:
                 (200, f"{match} meta mark set meta mark | {ADMITTED:#x} return")
                 for match in (
                     "ip daddr . meta l4proto . th dport @ingress_ports",
-                    "th dport . ip saddr . ip daddr . meta l4proto @ingress_ranges",
+                    "th dport . ip saddr . ip daddr . ip protocol @ingress_ranges",
                     "ip daddr . ip saddr . icmp type . icmp code @ingress_icmp",
                 )
             ),
@@ -176,7 +176,7 @@ def _egress(firewall: Firewall, memos: Memos) -> Ruleset:
         chains[name] = ""
         rules[name] = (
             (200, f"ip daddr . ip saddr @{everything} {hit}"),
-            (200, f"th dport . ip daddr . ip saddr . meta l4proto @{ports} {hit}"),
+            (200, f"th dport . ip daddr . ip saddr . ip protocol @{ports} {hit}"),
             (200, f"ip daddr . ip saddr . icmp type . icmp code @{icmp} {hit}"),
             *(((210, leave),) if default.allow else ()),
         )

@@ -52,7 +52,7 @@ def render(nat: Nat, interfaces: Interfaces, memo: EntryMemo[PortForward, Forwar
         rules={
             "nat_prerouting": (
                 (200, "dnat ip to ip daddr . meta l4proto . th dport map @nat_forwards"),
-                (210, "dnat ip to th dport . ip daddr . meta l4proto map @nat_ranges"),
+                (210, "dnat ip to th dport . ip daddr . ip protocol map @nat_ranges"),
                 (220, "dnat ip to ip daddr map @nat_static"),
             ),
             "nat_postrouting": (

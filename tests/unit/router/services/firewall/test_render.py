@@ -74,6 +74,7 @@ def packets(draw: st.DrawFn) -> dict[str, str]:
         "ip saddr": str(draw(st.sampled_from(SOURCES))),
         "ip daddr": str(draw(st.sampled_from([*SOURCES, IPv4Address("203.0.113.2")]))),
         "meta l4proto": protocol,
+        "ip protocol": protocol,
     }
     if protocol == "icmp":
         return packet | {
