@@ -1,7 +1,7 @@
 """What is metered: from rows as they are to the spans that they are worth now. One meter a kind of row.
 
-A new kind of resource (volumes, snapshots) is one more function here, with ``@meter``: it
-is then recorded from the transaction that makes the row to the one that deletes it.
+A new kind of resource (volumes, snapshots) is one more function here, with ``@meter``: it is then recorded from the
+transaction that makes the row to the one that deletes it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """memberships of security groups are resources, for usage is metered by their ids"""
 
+from collections.abc import Callable
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -30,7 +32,7 @@ def downgrade() -> None:
     _make_anew(sa.PrimaryKeyConstraint("vm_id", "group_id"), more=dict)
 
 
-def _make_anew(*parts, more) -> None:
+def _make_anew(*parts: sa.schema.SchemaItem, more: Callable[[], dict[str, object]]) -> None:
     """Make the table again with ``parts`` beside its two ids; ``more`` makes the other columns of a row."""
     ids = sa.table(_MEMBER, sa.column("vm_id"), sa.column("group_id"))
     rows = op.get_bind().execute(sa.select(ids)).mappings().all()
