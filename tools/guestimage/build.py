@@ -41,7 +41,7 @@ def build(target: Path) -> None:
         root = work / "root"
         make_root(root, packages, kernel.name.removeprefix("vmlinuz-"))
         initrd = work / "initrd"
-        initrd.write_bytes(gzip.compress(_archive(root), 9, mtime=0))
+        initrd.write_bytes(gzip.compress(archive(root), 9, mtime=0))
         make_disk(work / "disk", kernel, initrd)
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_name(f".{target.name}.new")
@@ -83,7 +83,7 @@ def make_root(root: Path, packages: Path, version: str) -> None:
     programs = [(Path("/usr/bin/busybox"), "usr/bin/busybox"), (packages / "usr/sbin/qemu-ga", "usr/sbin/qemu-ga")]
     for program, name in programs:
         shutil.copy2(program, root / name)
-        for library in _libraries(program):
+        for library in libraries(program):
             place = root / library.relative_to("/")
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(library, place)
@@ -91,7 +91,7 @@ def make_root(root: Path, packages: Path, version: str) -> None:
         if applet != "busybox":
             (root / "usr/bin" / applet).symlink_to("busybox")
     (root / "usr/sbin/init").symlink_to("../bin/busybox")
-    _drivers(packages / "lib/modules" / version, root / "usr/lib/drivers")
+    drivers(DRIVERS, packages / "lib/modules" / version, root / "usr/lib/drivers")
     shutil.copytree(GUEST_FILES, root / "etc/guest")
     for source, name in (
         ("machine", "etc/guest/machine"),
@@ -110,7 +110,8 @@ def make_root(root: Path, packages: Path, version: str) -> None:
     (root / "etc/hostname").write_text("localhost\n")
 
 
-def _libraries(program: Path) -> Iterable[Path]:
+def libraries(program: Path) -> Iterable[Path]:
+    """The shared libraries that a program of this machine loads, by ldd(1)."""
     for line in run(["ldd", str(program)]).stdout.splitlines():
         found = re.search(r"(/\S+) \(0x", line)
         if "not found" in line:
@@ -121,8 +122,8 @@ def _libraries(program: Path) -> Iterable[Path]:
             yield Path(found[1])
 
 
-def _drivers(modules: Path, target: Path) -> None:
-    """The drivers and what they depend on, and the order to load them in."""
+def drivers(names: Iterable[str], modules: Path, target: Path) -> None:
+    """Copy drivers and what they depend on to ``target``; its file ``order`` names them in the order to load."""
     files = {path.name.split(".")[0].replace("-", "_"): path for path in modules.rglob("*.ko*")}
     order: list[str] = []
 
@@ -140,12 +141,12 @@ def _drivers(modules: Path, target: Path) -> None:
         (target / f"{name}.ko").write_bytes(content)
         order.append(name)
 
-    for name in DRIVERS:
+    for name in names:
         add(name)
     (target / "order").write_text("\n".join(order) + "\n")
 
 
-def _archive(root: Path) -> bytes:
+def archive(root: Path) -> bytes:
     """``root`` as a cpio archive in the kernel's format (initramfs buffer format), owned by root, sorted, undated."""
     parts = []
     for number, path in enumerate([root, *sorted(root.rglob("*"))], 1):
