@@ -16,15 +16,24 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from appliance.schema.traffic import Counter, Traffic
-from controlplane.store.models import TrafficCounter, TrafficSample, UsageJob, UsageSpan
+from controlplane.store.models import (
+    Network,
+    RemoteAccessVpn,
+    TrafficCounter,
+    TrafficSample,
+    UsageJob,
+    UsageSpan,
+    VpnConnection,
+    VpnGateway,
+)
 from controlplane.usage.types import UsageType
 
 log = logging.getLogger(__name__)
 
 #: the settings: seconds between two readings of a router (0: none), hours that samples are kept for charts
 INTERVAL, RETENTION = "router.stats.interval", "router.stats.retention"
-#: spans that tell whose a counter is, by its kind
-_OWNING = (UsageType.IP_ADDRESS, UsageType.NETWORK_OFFERING, UsageType.VPN_USERS)
+#: spans that tell whose a public address's or a guest's counter is
+_OWNING = (UsageType.IP_ADDRESS, UsageType.NETWORK_OFFERING)
 _MANY = 5_000
 
 
@@ -122,7 +131,7 @@ def aggregated_until(session: Session) -> datetime | None:
 
 def _owners(session: Session, ids: list[str]) -> dict[str, _Owner]:
     """Whose the counters are, or were last."""
-    found: dict[str, _Owner] = {}
+    found = _vpns(session)
     for start in range(0, len(ids), _MANY):
         statement = (
             select(UsageSpan)
@@ -136,6 +145,21 @@ def _owners(session: Session, ids: list[str]) -> dict[str, _Owner]:
                 span.account_id, span.zone_id, details.get("network_id"), details.get("vm_id"), since
             )
     return found
+
+
+def _vpns(session: Session) -> dict[str, _Owner]:
+    """Owners of VPNs, which no span is of."""
+    connections = (
+        select(VpnConnection, VpnGateway.network_id, Network.zone_id)
+        .join(VpnGateway, VpnGateway.id == VpnConnection.gateway_id)
+        .join(Network, Network.id == VpnGateway.network_id)
+    )
+    doors = select(RemoteAccessVpn, RemoteAccessVpn.network_id, Network.zone_id).join(RemoteAccessVpn.network)
+    return {
+        vpn.id: _Owner(vpn.account_id, zone_id, network_id, None, vpn.created)
+        for rows in (session.execute(connections), session.execute(doors))
+        for vpn, network_id, zone_id in rows
+    }
 
 
 def prune(session: Session, before: datetime) -> int:

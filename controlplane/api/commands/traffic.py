@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,11 +13,28 @@ from controlplane.api import listing
 from controlplane.api.call import Call
 from controlplane.api.command import ListParams, Response, command, param, shown
 from controlplane.errors import ParameterError
-from controlplane.store.models import Network, PublicIp, TrafficSample, Vm, now
+from controlplane.store.models import (
+    Entity,
+    Network,
+    PublicIp,
+    RemoteAccessVpn,
+    TrafficSample,
+    Vm,
+    VpnConnection,
+    now,
+)
 from controlplane.usage import traffic
 
 #: hours that are shown when nobody says since when
 _RECENT = 12
+#: parameters that name what is counted by itself
+_SUBJECTS: Mapping[str, type[Entity]] = {
+    "ipaddressid": PublicIp,
+    "vpnconnectionid": VpnConnection,
+    "remoteaccessvpnid": RemoteAccessVpn,
+}
+#: kind of a sample -> what clients know its subject as
+_KINDS = {"public": "PublicIpAddress", "guest": "Nic", "vpn": "VpnConnection"}
 
 
 class TrafficResponse(Response):
@@ -24,8 +42,8 @@ class TrafficResponse(Response):
     end: datetime = shown("when the counter was read", ...)
     bytesreceived: int = shown("bytes received in that time", ...)
     bytessent: int = shown("bytes sent in that time", ...)
-    resourcetype: str = shown("Nic or PublicIpAddress", ...)
-    resourceid: str = shown("id of the NIC or public address", ...)
+    resourcetype: str = shown("Nic, PublicIpAddress, VpnConnection or RemoteAccessVpn", ...)
+    resourceid: str = shown("id of the NIC, public address or VPN", ...)
     virtualmachineid: str | None = shown("the VM of the NIC")
     networkid: str | None = shown("the network it is on")
 
@@ -33,6 +51,12 @@ class TrafficResponse(Response):
 class ListTrafficHistory(ListParams):
     virtualmachineid: str | None = param("traffic of the NICs of this VM", default=None, entity="UserVm")
     ipaddressid: str | None = param("traffic of this public address", default=None, entity="PublicIpAddress")
+    vpnconnectionid: str | None = param(
+        "traffic through this site-to-site VPN connection", default=None, entity="Site2SiteVpnConnection"
+    )
+    remoteaccessvpnid: str | None = param(
+        "traffic of the clients of this remote access VPN", default=None, entity="RemoteAccessVpn"
+    )
     networkid: str | None = param("traffic of the public addresses of this network", default=None, entity="Network")
     startdate: datetime | None = param("from then on; the last 12 hours unless given", default=None)
     enddate: datetime | None = param("until then; now unless given", default=None)
@@ -40,24 +64,26 @@ class ListTrafficHistory(ListParams):
 
 @command(
     "listTrafficHistory",
-    description="Lists bytes that a VM's NICs or public addresses sent and received between readings, oldest first",
+    description="Lists bytes that NICs, public addresses or VPNs sent and received between readings, oldest first",
     params=ListTrafficHistory,
     response=TrafficResponse,
     object_name="traffic",
 )
 def list_traffic_history(call: Call, params: ListTrafficHistory) -> tuple[int, list[TrafficResponse]]:
-    given = [params.virtualmachineid, params.ipaddressid, params.networkid]
-    if sum(one is not None for one in given) != 1:
-        raise ParameterError("give one of virtualmachineid, ipaddressid and networkid")
+    subjects = {name: (model, id) for name, model in _SUBJECTS.items() if (id := getattr(params, name)) is not None}
+    if len(subjects) + (params.virtualmachineid is not None) + (params.networkid is not None) != 1:
+        raise ParameterError(f"give one of virtualmachineid, networkid, {', '.join(_SUBJECTS)}")
     if params.virtualmachineid is not None:
         where: Any = TrafficSample.vm_id == call.lookup(Vm, params.virtualmachineid, "virtualmachineid").id
-    elif params.ipaddressid is not None:
-        where = TrafficSample.subject_id == call.lookup(PublicIp, params.ipaddressid, "ipaddressid").id
+    elif subjects:
+        [(name, (model, id))] = subjects.items()
+        where = TrafficSample.subject_id == call.lookup(model, id, name).id
     else:
         network = call.lookup(Network, params.networkid or "", "networkid")
         where = (TrafficSample.network_id == network.id) & (TrafficSample.kind == "public")
     samples = traffic.history(call.session, (where,), *_stretch(params.startdate, params.enddate))
-    return listing.cut(call, [_sample(sample) for sample in samples], params)
+    kinds = _KINDS | ({"vpn": "RemoteAccessVpn"} if params.remoteaccessvpnid is not None else {})
+    return listing.cut(call, [_sample(sample, kinds[sample.kind]) for sample in samples], params)
 
 
 def _stretch(start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
@@ -65,13 +91,13 @@ def _stretch(start: datetime | None, end: datetime | None) -> tuple[datetime, da
     return start or until - timedelta(hours=_RECENT), until
 
 
-def _sample(sample: TrafficSample) -> TrafficResponse:
+def _sample(sample: TrafficSample, resource: str) -> TrafficResponse:
     return TrafficResponse(
         start=sample.start,
         end=sample.end,
         bytesreceived=sample.received,
         bytessent=sample.sent,
-        resourcetype="PublicIpAddress" if sample.kind == "public" else "Nic",
+        resourcetype=resource,
         resourceid=sample.subject_id,
         virtualmachineid=sample.vm_id,
         networkid=sample.network_id,

@@ -1,22 +1,25 @@
 """Counters as elements of sets: one look-up a packet and address, however many addresses there are.
 
 Counted is what the firewall let pass, in bytes of the IP packets. A public address counts what crosses a public
-interface, the router's own traffic included; a guest what it exchanges with the router or through it; an address
-inside a VPN what the router forwards from and to it.
+interface, the router's own traffic included; a guest what it exchanges with the router or through it; a network
+behind a VPN what the router forwards from and to it.
 
 Packets are counted where they leave, or where they end in the router. They are translated by then, so the address
 that one came for from outside and the guest that one came from are those of its connection. One chain sees it all,
 because each base chain that a packet passes costs as much as some look-ups.
+
+Sets that count have no intervals (``appliance.netfilter.ruleset.Set``), so networks have one for each length of prefix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from appliance.netfilter.ruleset import Ruleset, Set
 from appliance.services.interfaces.model import Interface, Interfaces
 from router.services.accounting.model import Accounting
+from router.services.accounting.totals import vpn_set
 from router.services.dhcp.model import Dhcp
 
 
@@ -55,9 +58,15 @@ def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) ->
     if accounting.vpn:
         # before source NAT, and whatever interface a tunnel's packets seem to come by once they are decrypted
         chains["account_forward"] = "type filter hook forward priority filter + 10; policy accept;"
-        rules["account_forward"] = ((200, "ip saddr @account_vpn_out"), (200, "ip daddr @account_vpn_in"))
-        for name in ("account_vpn_in", "account_vpn_out"):
-            sets[name] = _counted(subject.address for subject in accounting.vpn)
+        networks = [network for subject in accounting.vpn for network in subject.networks]
+        counting = []
+        for length in sorted({network.prefixlen for network in networks}):
+            mask = IPv4Network((0, length)).netmask
+            for direction, field in (("in", "saddr"), ("out", "daddr")):
+                name = vpn_set(length, direction)
+                counting.append((200, f"ip {field} & {mask} @{name}"))
+                sets[name] = _counted(network.network_address for network in networks if network.prefixlen == length)
+        rules["account_forward"] = tuple(counting)
     return Ruleset(chains=chains, rules=rules, sets=sets)
 
 

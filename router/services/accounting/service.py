@@ -1,4 +1,4 @@
-"""Traffic counters per public address, guest and VPN user; totals survive reloads, agent and router restarts.
+"""Traffic counters per public address, guest and VPN; totals survive reloads, agent and router restarts.
 
 Killing the agent loses nothing, the kernel goes on. What is lost is what passes between the last look at an address
 and its removal in the same change (milliseconds), and since the last write to disk when the router loses power.
@@ -21,7 +21,7 @@ from appliance.schema.traffic import Traffic
 from appliance.settings import Settings
 from router.document import RouterState
 from router.services.accounting.render import render
-from router.services.accounting.totals import SETS, Owners, Totals, advance
+from router.services.accounting.totals import SETS, Owners, Totals, advance, vpn_set
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ class AccountingService(BaseService):
         self._totals: Totals | None = None
         #: whose the addresses are; None until the state is known, and nothing is read before
         self._owners: Owners | None = None
+        #: the sets that the kernel has for them
+        self._sets: frozenset[str] = frozenset()
         self._read = float("-inf")
 
     def render(self, state: RouterState, settings: Settings) -> Rendered:
@@ -92,7 +94,7 @@ class AccountingService(BaseService):
 
     def _know(self, state: RouterState | None) -> None:
         if state is not None:
-            self._owners = owners(state)
+            self._owners, self._sets = owners(state), _sets(state)
 
     def _take(self, host: Host) -> None:
         """Read the counters and have the totals on disk; only then are they told to anybody."""
@@ -100,7 +102,9 @@ class AccountingService(BaseService):
             return
         with self._lock:
             before = self._totals or _load(host.settings)
-            after = advance(before, host.netfilter.counters(SETS), self._owners, _boot(host.settings), time.time())
+            after = advance(
+                before, host.netfilter.counters(self._sets), self._owners, _boot(host.settings), time.time()
+            )
             self._read = time.monotonic()
             if before.boot == after.boot and before.last == after.last and self._totals is not None:
                 self._totals = after
@@ -120,8 +124,18 @@ def owners(state: RouterState) -> Owners:
     return {
         "public": {str(one.address): one.id for one in accounting.addresses} if accounting else {},
         "guest": {str(host.address): host.id for host in hosts},
-        "vpn": {str(one.address): one.id for one in accounting.vpn} if accounting else {},
+        "vpn": {str(network.network_address): one.id for one in accounting.vpn for network in one.networks}
+        if accounting
+        else {},
     }
+
+
+def _sets(state: RouterState) -> frozenset[str]:
+    """Names of the sets that count."""
+    vpns = state.accounting.vpn if state.accounting else ()
+    lengths = {network.prefixlen for one in vpns for network in one.networks}
+    some = {vpn_set(length, direction) for length in lengths for direction in ("in", "out")}
+    return frozenset(some.union(name for name, (kind, _) in SETS.items() if kind != "vpn"))
 
 
 def _handed_on(before: RouterState | None, after: RouterState | None) -> bool:

@@ -23,14 +23,20 @@ Reading = Mapping[str, Mapping[str, Count]]
 #: kind -> address -> id
 Owners = Mapping[Kind, Mapping[str, str]]
 
+
+def vpn_set(length: int, direction: str) -> str:
+    """Name of the set that counts what came ("in") from VPNs' networks with that length of prefix, or goes ("out")."""
+    return f"account_vpn{length}_{direction}"
+
+
 #: set name -> what it counts
 SETS: Mapping[str, tuple[Kind, Direction]] = {
     "account_public_in": ("public", "received"),
     "account_public_out": ("public", "sent"),
     "account_guest_in": ("guest", "received"),
     "account_guest_out": ("guest", "sent"),
-    "account_vpn_in": ("vpn", "received"),
-    "account_vpn_out": ("vpn", "sent"),
+    **{vpn_set(length, "in"): ("vpn", "received") for length in range(33)},
+    **{vpn_set(length, "out"): ("vpn", "sent") for length in range(33)},
 }
 
 #: seconds that the totals of a subject are kept after it went away

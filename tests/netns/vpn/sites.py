@@ -44,6 +44,9 @@ class Site:
         state = copy.deepcopy(self.state)
         if connections:
             state["vpn"] = {"connections": list(connections)}
+            state["accounting"] = {
+                "vpn": [{"id": one["id"], "networks": one["remote_networks"]} for one in connections],
+            }
         return self.router.push(state)
 
     def conditions(self) -> dict[str, dict[str, str]]:
@@ -63,6 +66,12 @@ class Site:
         found = wait_for(look, timeout, f"{id} to be {wanted}")
         assert found is not None
         return found
+
+    def counted(self, id: str) -> tuple[int, int]:
+        """Bytes that came and went by a connection."""
+        traffic = self.router.agent.traffic()
+        assert traffic is not None
+        return next(((one.received, one.sent) for one in traffic.counters if (one.id, one.kind) == (id, "vpn")), (0, 0))
 
     def swanctl(self, *arguments: str, check: bool = True) -> str:
         """What strongSwan's own tool says of this router's charon."""

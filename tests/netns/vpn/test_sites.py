@@ -94,6 +94,20 @@ def test_guests_reach_each_other(sites: Pair, version: str) -> None:
     wait_for(lambda: not sites.a.guest.ping("10.2.1.10"), 5, "the tunnel to end")
 
 
+def test_what_goes_through_a_tunnel_is_counted_at_both_ends(sites: Pair) -> None:
+    sites.push()
+    sites.wait_up()
+    wait_for(lambda: sites.a.guest.ping("10.2.1.10"), 5, "an echo from the other site")
+    ends = ((sites.a, "to-203.0.113.2"), (sites.b, "to-203.0.113.1"))
+    before = [site.counted(id) for site, id in ends]
+    for _ in range(3):
+        # 28 bytes of headers and busybox's 56 of its own
+        assert sites.a.guest.ping("10.2.1.10")
+    after = [site.counted(id) for site, id in ends]
+    grown = [(late[0] - early[0], late[1] - early[1]) for early, late in zip(before, after, strict=True)]
+    assert grown == [(3 * 84, 3 * 84)] * 2
+
+
 def _sniff(machine: Machine) -> subprocess.Popen[str]:
     sniffer = machine.popen([PYTHON, "-c", _SNIFF])
     assert sniffer.stdout is not None

@@ -22,6 +22,9 @@ from controlplane.store.models import (
     UsageJob,
     UsageRecord,
     UsageSpan,
+    VpnConnection,
+    VpnCustomerGateway,
+    VpnGateway,
     now,
 )
 from controlplane.usage import aggregation, traffic
@@ -124,6 +127,25 @@ def test_totals_that_began_again_and_another_router_count_from_zero(world: World
     world.take(world.told(30, 0, epoch="b"))
     world.take(world.told(20, 0), appliance="router-2")
     assert world.sums() == (150, 0)
+
+
+def test_a_vpn_is_its_owner_s(world: World) -> None:
+    with world.database.transaction() as session:
+        network = session.get_one(Network, world.network_id)
+        common = {"account_id": network.account_id}
+        far = VpnCustomerGateway(
+            name="far", gateway="192.0.2.1", cidrs=["10.9.0.0/16"], psk=b"", ike_policy="", esp_policy="", **common
+        )
+        near = VpnGateway(network_id=network.id, public_ip_id=world.address_id, **common)
+        session.add_all([far, near])
+        session.flush()
+        connection = VpnConnection(gateway_id=near.id, customer_gateway_id=far.id, **common)
+        session.add(connection)
+    world.take(world.told(70, 80, id=connection.id, kind="vpn"))
+    with world.database.reading() as session:
+        [sample] = session.scalars(select(TrafficSample))
+        assert (sample.kind, sample.subject_id, sample.network_id) == ("vpn", connection.id, network.id)
+        assert (sample.account_id, sample.received, sample.sent) == (network.account_id, 70, 80)
 
 
 def test_guests_are_known_by_their_nic_also_when_it_is_gone(world: World) -> None:

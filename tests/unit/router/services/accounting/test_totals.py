@@ -62,6 +62,17 @@ def test_totals_of_who_went_away_are_kept_for_days() -> None:
     assert advance(later, {"account_guest_in": {}}, ALICE, "a", 1000.0 + KEPT + 1).totals == {}
 
 
+def test_all_networks_behind_a_vpn_are_one_total() -> None:
+    owners: Owners = {"vpn": {"10.2.0.0": "connection", "10.3.4.0": "connection"}}
+    reading = {
+        "account_vpn16_in": {"10.2.0.0": (1, 100)},
+        "account_vpn24_in": {"10.3.4.0": (2, 200)},
+        "account_vpn24_out": {"10.3.4.0": (3, 300)},
+    }
+    [total] = advance(Totals(), reading, owners, "a", 1.0).totals.values()
+    assert (total.kind, total.received, total.sent) == ("vpn", (3, 300), (3, 300))
+
+
 def test_an_address_of_nobody_goes_by_itself() -> None:
     totals = advance(Totals(epoch="e"), {"account_public_out": {"203.0.113.2": (1, 100)}}, {}, "a", 5.0)
     [counter] = totals.counters()
