@@ -85,6 +85,7 @@ def param(
     maximum: int | None = None,
     choices: tuple[str, ...] = (),
     secret: bool = False,
+    clears: bool = False,
     name: str | None = None,
 ) -> Any:
     """A parameter. Without ``default`` it is required.
@@ -92,10 +93,11 @@ def param(
     ``entity``: the value is the id of such a thing (documentation; look it up with ``call.lookup``).
     ``length``: longest accepted text. ``minimum``/``maximum``: of a number (32 bits when not given).
     ``choices``: accepted texts, any case; the handler gets the spelling given here.
-    ``secret``: never logged. ``name``: the API's name where it cannot be a Python name.
+    ``secret``: never logged. ``clears``: an empty text is a value, elsewhere it is as good as none.
+    ``name``: the API's name where it cannot be a Python name.
     """
     extra: dict[str, Any] = {"entity": entity, "length": length, "minimum": minimum, "maximum": maximum}
-    extra |= {"choices": choices, "secret": secret}
+    extra |= {"choices": choices, "secret": secret, "clears": clears}
     return Field(
         default,
         description=description,
@@ -180,6 +182,8 @@ class Parameter:
     maximum: int = INT32[1]
     choices: tuple[str, ...] = ()
     secret: bool = False
+    #: an empty text is a value
+    clears: bool = False
     #: model of the entries of a map, None for a free-form map
     entry: type[Params] | None = None
 
@@ -241,6 +245,7 @@ def parameters_of(model: type[Params]) -> list[Parameter]:
                 maximum=typing.cast(int, extra.get("maximum", high)),
                 choices=typing.cast("tuple[str, ...]", extra.get("choices", ())),
                 secret=bool(extra.get("secret", False)),
+                clears=bool(extra.get("clears", False)),
                 entry=entry,
             )
         )

@@ -71,7 +71,8 @@ def text_of(raw: Raw, name: str) -> str | None:
 
 
 def parse(command: Command, raw: Raw) -> Params:
-    """The typed parameters of a command. Unknown parameters are ignored, empty ones count as absent.
+    """The typed parameters of a command. Unknown parameters are ignored, empty ones count as absent
+    unless they clear something.
 
     Raises ParameterError (431) naming the parameter, MalformedError (430) for a map that cannot be read.
     """
@@ -87,7 +88,7 @@ def parse(command: Command, raw: Raw) -> Params:
                 values[parameter.field] = _map_value(parameter, maps[key])
             continue
         text = text_of(raw, key)
-        if text:
+        if text or (text is not None and parameter.clears):
             values[parameter.field] = convert(parameter, text)
         elif parameter.required:
             raise _missing(command, parameter)

@@ -115,6 +115,11 @@ def check_hostname(parameter: str, name: str) -> str:
     return name
 
 
+def parse_domain(parameter: str, name: str) -> str | None:
+    """A DNS domain, None for an empty text, which takes it away. Raises ParameterError as ``check_domain``."""
+    return check_domain(parameter, name) if name else None
+
+
 def check_domain(parameter: str, name: str) -> str:
     """A DNS domain of at most 190 characters; ParameterError otherwise."""
     if len(name) > 190 or not all(_LABEL.fullmatch(label) for label in name.split(".")):

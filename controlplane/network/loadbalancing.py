@@ -104,38 +104,50 @@ def need(rule: LoadBalancer) -> None:
 
 
 def assign(session: Session, rule: LoadBalancer, targets: Iterable[Target]) -> list[str]:
-    """Make NICs members, at one address each; ids of the members. RuleConflictError for one that is one already."""
+    """Make addresses of NICs members; ids of the members. RuleConflictError for one that is one already."""
     need(rule)
     added = []
     for nic, secondary in targets:
-        member = _member(session, rule, nic)
-        if member is not None and member.state != "Revoke":
-            raise RuleConflictError(f"VM {nic.vm.name} is a member of load balancer rule {rule.id} already")
-        if member is None:
-            member = LoadBalancerMember(rule_id=rule.id, nic_id=nic.id)
-            session.add(member)
-        member.state, member.address = "Add", secondary
+        same = [member for member in _members(session, rule, nic) if member.address == secondary]
+        if any(member.state != "Revoke" for member in same):
+            address = secondary or nic.address
+            raise RuleConflictError(
+                f"{address} of VM {nic.vm.name} is a member of load balancer rule {rule.id} already"
+            )
+        member = same[0] if same else LoadBalancerMember(rule_id=rule.id, nic_id=nic.id, address=secondary)
+        member.state = "Add"
+        session.add(member)
         session.flush()
         added.append(member.id)
     return added
 
 
 def unassign(session: Session, rule: LoadBalancer, targets: Iterable[Target]) -> list[str]:
-    """Take NICs out of the rule; ids of the members. Their connections go on. ParameterError for one that is none."""
+    """Take addresses of NICs out of the rule; ids of the members. Their connections go on.
+
+    ParameterError for one that is none.
+    """
     revoked = []
     for nic, secondary in targets:
-        member = _member(session, rule, nic)
-        if member is None or member.state == "Revoke" or (secondary and secondary != member.address):
-            raise ParameterError(f"VM {nic.vm.name} is not a member of load balancer rule {rule.id}")
-        member.state = "Revoke"
-        revoked.append(member.id)
+        there = [member for member in _members(session, rule, nic) if member.state != "Revoke"]
+        found = [member for member in there if member.address == secondary]
+        if not found:
+            address = secondary or nic.address
+            raise ParameterError(f"{address} of VM {nic.vm.name} is not a member of load balancer rule {rule.id}")
+        found[0].state = "Revoke"
+        revoked.append(found[0].id)
     session.flush()
     return revoked
 
 
-def _member(session: Session, rule: LoadBalancer, nic: Nic) -> LoadBalancerMember | None:
+def targets_of(session: Session, rule: LoadBalancer, nic: Nic) -> list[Target]:
+    """The addresses of a NIC that are members of the rule."""
+    return [Target(nic, member.address) for member in _members(session, rule, nic) if member.state != "Revoke"]
+
+
+def _members(session: Session, rule: LoadBalancer, nic: Nic) -> list[LoadBalancerMember]:
     same = (LoadBalancerMember.rule_id == rule.id) & (LoadBalancerMember.nic_id == nic.id)
-    return session.scalars(select(LoadBalancerMember).where(same)).one_or_none()
+    return list(session.scalars(select(LoadBalancerMember).where(same)))
 
 
 def add_policy(session: Session, rule: LoadBalancer, policy: LoadBalancerPolicy) -> LoadBalancerPolicy:

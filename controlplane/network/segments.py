@@ -39,7 +39,7 @@ def of_guests(session: Session, network: Network) -> Segment:
     if network.vni is None:
         network.vni = _free_number(session, physical)
         session.flush()
-    return Segment(name, mtu, Wire(label, _isolation(physical), network.vni))
+    return Segment(name, mtu, Wire(label, isolation(physical), network.vni))
 
 
 def of_public(session: Session, physical_network_id: str, vlan: str) -> Segment:
@@ -75,7 +75,8 @@ def of_nic(session: Session, zone_id: str, nic: dict[str, Any]) -> Segment:
     return Segment(nic["segment"])
 
 
-def _isolation(physical: PhysicalNetwork) -> Literal["vlan", "vxlan"]:
+def isolation(physical: PhysicalNetwork) -> Literal["vlan", "vxlan"]:
+    """What keeps the isolated networks of a physical network apart."""
     methods = [method.upper() for method in physical.isolation_methods or []]
     return "vxlan" if "VXLAN" in methods[:1] else "vlan"
 
@@ -92,6 +93,6 @@ def _free_number(session: Session, physical: PhysicalNetwork) -> int:
             if number not in taken:
                 return number
     raise CapacityError(
-        f"physical network {physical.name} has no {_isolation(physical).upper()} number left; give it a wider range "
+        f"physical network {physical.name} has no {isolation(physical).upper()} number left; give it a wider range "
         "(vlan)"
     )

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane.errors import ParameterError, RuleConflictError
-from controlplane.network import access, dnsdomains, guestranges, ranges
+from controlplane.network import access, dnsdomains, guestranges, ranges, segments
 from controlplane.network.networks import Subnet, need_usable, physical_network_of
 from controlplane.store.models import (
     Account,
@@ -115,7 +115,9 @@ def check_vlan(
     if vlan is not None and not offering.specify_vlan:
         raise ParameterError(f"vlan: network offering {offering.name} takes none (specifyvlan)")
     wanted = ranges.parse_vlan(vlan)
-    if physical.vlan and not basic and _within(wanted, physical.vlan):
+    # isolated networks' numbers are VLANs only where these isolate them
+    isolating = segments.isolation(physical) == "vlan"
+    if isolating and physical.vlan and not basic and _within(wanted, physical.vlan):
         raise ParameterError(f"vlan: {vlan} is among {physical.vlan}, which {physical.name} gives isolated networks")
     used = session.execute(
         select(VlanIpRange.start_ip, VlanIpRange.network_id).where(
@@ -123,15 +125,12 @@ def check_vlan(
         )
     ).first()
     tag = tag_of(wanted)
+    shared = NetworkOffering.guest_ip_type == guestranges.SHARED
     other = session.scalar(
         select(Network.name)
         .join(NetworkOffering, NetworkOffering.id == Network.network_offering_id)
         .where(Network.physical_network_id == physical.id, Network.removed.is_(None))
-        .where(
-            Network.vni == tag
-            if tag is not None
-            else (Network.vni.is_(None) & (NetworkOffering.guest_ip_type == guestranges.SHARED))
-        )
+        .where((Network.vni == tag) & (shared | isolating) if tag is not None else Network.vni.is_(None) & shared)
     )
     if used is not None or other is not None:
         by = f"network {other}" if other is not None else "public addresses"

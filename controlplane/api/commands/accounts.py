@@ -250,7 +250,9 @@ class UpdateAccount(Params):
     account: str | None = param("Current account name, with domainid, instead of id", default=None)
     domainid: str | None = param("The id of the domain where the account exists", default=None, entity="Domain")
     newname: str | None = param("New name for the account", default=None)
-    networkdomain: str | None = param("Network domain for the account's networks; empty to clear", default=None)
+    networkdomain: str | None = param(
+        "Network domain for the account's networks; empty to clear", default=None, clears=True
+    )
 
 
 def _target(call: Call, account_id: str | None, account: str | None, domainid: str | None) -> Account:
@@ -276,8 +278,7 @@ def update_account(call: Call, params: UpdateAccount) -> AccountResponse:
         _check_free(call, account.domain_id, params.newname)
         account.name = params.newname
     if params.networkdomain is not None:
-        addressing.check_domain("networkdomain", params.networkdomain)
-        account.network_domain = params.networkdomain
+        account.network_domain = addressing.parse_domain("networkdomain", params.networkdomain)
     call.event(f"Successfully updated account {account.name}", ("Account", account.id))
     return show_accounts(call, [account])[0]
 

@@ -152,6 +152,11 @@ def parse_mac(value: str | None) -> str | None:
 
 def _nics(call: Call, params: DeployVirtualMachine, owner: Account, zone: Zone) -> list[vms.NicRequest]:
     """The NICs asked for; without any, one on the account's only network, or on a new default one."""
+    if zone.network_type == "Basic" and (params.networkids or params.iptonetworklist):
+        name = "networkids" if params.networkids else "iptonetworklist"
+        raise ParameterError(
+            f"{name}: zone {zone.name} is a basic one, whose VMs are all on its one network; leave it out"
+        )
     if params.iptonetworklist:
         if params.networkids or params.ipaddress is not None:
             raise ParameterError("iptonetworklist can't be given along with networkids or ipaddress")

@@ -107,17 +107,12 @@ def create_domain(call: Call, params: CreateDomain) -> DomainResponse:
     if parent.path.count("/") >= MAX_DEPTH:
         raise ParameterError(f"domains can be nested {MAX_DEPTH} deep")
     path = _path(call, parent, params.name)
-    domain = Domain(
-        name=params.name, path=path, parent_id=parent.id, network_domain=_network_domain(params.networkdomain)
-    )
+    suffix = addressing.parse_domain("networkdomain", params.networkdomain or "")
+    domain = Domain(name=params.name, path=path, parent_id=parent.id, network_domain=suffix)
     call.session.add(domain)
     call.session.flush()
     call.event(f"Successfully created domain {path}", ("Domain", domain.id))
     return show_domains(call, [domain])[0]
-
-
-def _network_domain(value: str | None) -> str | None:
-    return addressing.check_domain("networkdomain", value) if value is not None else None
 
 
 def _path(call: Call, parent: Domain, name: str) -> str:
@@ -136,7 +131,9 @@ class UpdateDomain(Params):
     id: str = param("ID of domain to update", entity="Domain")
     name: str | None = param("updates domain with this name", default=None, length=190)
     networkdomain: str | None = param(
-        "network domain for networks in the domain; those there are take it with updateNetwork", default=None
+        "network domain for networks in the domain; those there are take it with updateNetwork; empty to clear",
+        default=None,
+        clears=True,
     )
 
 
@@ -155,7 +152,8 @@ def update_domain(call: Call, params: UpdateDomain) -> DomainResponse:
         domain = call.lookup(Domain, params.id) if call.is_root else _below_caller(call, params.id)
     else:
         domain = _below_caller(call, params.id)
-    domain.network_domain = _network_domain(params.networkdomain) or domain.network_domain
+    if params.networkdomain is not None:
+        domain.network_domain = addressing.parse_domain("networkdomain", params.networkdomain)
     if params.name is not None and params.name != domain.name:
         old = domain.path
         new = _path(call, call.session.get_one(Domain, domain.parent_id), params.name)

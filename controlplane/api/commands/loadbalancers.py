@@ -198,16 +198,20 @@ def list_load_balancer_rules(call: Call, params: ListLoadBalancerRules) -> tuple
     return listing.fetch(call, statement, params, lambda rows: list(show_rules(call.session, rows)))
 
 
-def _targets(call: Call, rule: LoadBalancer, params: Members) -> list[forwarding.Target]:
-    """The NICs that a command names, on the rule's network."""
-    wanted: dict[str, str | None] = dict.fromkeys(params.virtualmachineids or ())
-    wanted |= {entry.vmid: entry.vmip for entry in params.vmidipmap or ()}
-    if not wanted:
+def _targets(
+    call: Call, rule: LoadBalancer, params: Members
+) -> tuple[list[forwarding.Target], list[forwarding.Target]]:
+    """On the rule's network: the NICs of VMs that a command names alone, and those named with an address."""
+    mapped = list(dict.fromkeys((entry.vmid, entry.vmip) for entry in params.vmidipmap or ()))
+    # clients send VMs in the list and in the map
+    alone = [(id, None) for id in dict.fromkeys(params.virtualmachineids or ()) if id not in dict(mapped)]
+    if not alone and not mapped:
         raise ParameterError("virtualmachineids or vmidipmap must be given")
-    return [
-        forwarding.target_on(call.session, call.lookup(Vm, id, "virtualmachineids"), rule.network, address)
-        for id, address in wanted.items()
-    ]
+
+    def find(id: str, address: str | None) -> forwarding.Target:
+        return forwarding.target_on(call.session, call.lookup(Vm, id, "virtualmachineids"), rule.network, address)
+
+    return [find(*one) for one in alone], [find(*one) for one in mapped]
 
 
 @command(
@@ -219,7 +223,8 @@ def _targets(call: Call, rule: LoadBalancer, params: Members) -> list[forwarding
 )
 def assign_to_load_balancer_rule(call: Call, params: Members) -> Async:
     rule = call.lookup(LoadBalancer, params.id)
-    targets = _targets(call, rule, params)
+    alone, mapped = _targets(call, rule, params)
+    targets = [*alone, *mapped]
     added = loadbalancing.assign(call.session, rule, targets)
     names = ", ".join(target.nic.vm.name for target in targets)
     return changed(call, rule, f"adding {names} to load balancer rule {rule.name}", added=("member", added))
@@ -234,7 +239,12 @@ def assign_to_load_balancer_rule(call: Call, params: Members) -> Async:
 )
 def remove_from_load_balancer_rule(call: Call, params: Members) -> Async:
     rule = call.lookup(LoadBalancer, params.id)
-    targets = _targets(call, rule, params)
+    alone, mapped = _targets(call, rule, params)
+    # a VM leaves with all of its addresses
+    everything = [
+        one for target in alone for one in loadbalancing.targets_of(call.session, rule, target.nic) or [target]
+    ]
+    targets = [*everything, *mapped]
     revoked = loadbalancing.unassign(call.session, rule, targets)
     names = ", ".join(target.nic.vm.name for target in targets)
     return changed(call, rule, f"taking {names} out of load balancer rule {rule.name}", revoked=("member", revoked))

@@ -130,10 +130,12 @@ class DestroyVirtualMachine(VmId):
 class UpdateVirtualMachine(VmId):
     displayname: str | None = param("new name for people", default=None)
     name: str | None = param("new host name; the VM must be stopped", default=None)
-    group: str | None = param("new group", default=None)
+    group: str | None = param("new group; empty for none", default=None, clears=True)
     haenable: bool | None = param("start it again when its host fails", default=None)
     displayvm: bool | None = param("show it to its owner", default=None)
-    userdata: str | None = param("new user data in base64; empty takes it away", default=None, length=2 * 1024 * 1024)
+    userdata: str | None = param(
+        "new user data in base64; empty takes it away", default=None, length=2 * 1024 * 1024, clears=True
+    )
     details: dict[str, str] | None = param("new free key-value pairs", default=None)
     securitygroupids: list[str] | None = param("ids of the security groups it is in from now on", default=None)
     securitygroupnames: list[str] | None = param("names of security groups, in place of their ids", default=None)

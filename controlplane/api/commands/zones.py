@@ -129,7 +129,7 @@ def create_zone(call: Call, params: CreateZone) -> ZoneResponse:
         internal_dns2=_optional("internaldns2", params.internaldns2),
         guest_cidr=_guest_cidr(params.guestcidraddress),
         security_groups=params.securitygroupenabled,
-        domain=addressing.check_domain("domain", params.domain) if params.domain else None,
+        domain=addressing.parse_domain("domain", params.domain or ""),
         allocation_state=params.allocationstate,
     )
     call.session.add(zone)
@@ -162,7 +162,9 @@ class UpdateZone(Params):
     internaldns1: str | None = param("the first internal DNS for the Zone", default=None)
     internaldns2: str | None = param("the second internal DNS for the Zone", default=None)
     guestcidraddress: str | None = param("the guest CIDR address for the Zone", default=None, length=18)
-    domain: str | None = param("Network domain name for the networks in the zone", default=None)
+    domain: str | None = param(
+        "Network domain name for the networks in the zone; empty to clear", default=None, clears=True
+    )
     allocationstate: str | None = param("Allocation state of this Zone", default=None, choices=STATES)
 
 
@@ -188,7 +190,7 @@ def update_zone(call: Call, params: UpdateZone) -> ZoneResponse:
     if params.guestcidraddress is not None:
         zone.guest_cidr = _guest_cidr(params.guestcidraddress)
     if params.domain is not None:
-        zone.domain = addressing.check_domain("domain", params.domain)
+        zone.domain = addressing.parse_domain("domain", params.domain)
     zone.allocation_state = params.allocationstate or zone.allocation_state
     if (zone.dns1, zone.dns2, zone.name) != before:
         _push_to_routers(call, zone)

@@ -46,8 +46,9 @@ class LoadBalancerResponse(OwnedResponse):
 
 
 class LoadBalancerInstanceResponse(VirtualMachineResponse):
-    """A VM of a rule."""
+    """A VM of a rule; one with several addresses there is shown with each."""
 
+    lbvmipaddress: str | None = shown("the address that connections are sent to")
     servicestate: str | None = shown("Up or Down by the load balancer's health checks, when it has looked")
 
 
@@ -142,13 +143,14 @@ def show_members(session: Session, rule: LoadBalancer) -> list[LoadBalancerInsta
         .order_by(Appliance.created.desc())
     ).first()
     states = ((router.balanced or {}) if router is not None else {}).get(rule.id, {})
-    # a member with two NICs on the network cannot be, so VMs and members are in step
     vms = show_vms(session, [member.nic.vm for member in members])
     answers = []
     for member, vm in zip(members, vms, strict=True):
-        name = Member.model_validate({"address": member.address or member.nic.address, "port": rule.private_port}).name
+        address = member.address or member.nic.address
+        name = Member.model_validate({"address": address, "port": rule.private_port}).name
         fields = {field: getattr(vm, field) for field in type(vm).model_fields}
-        answers.append(LoadBalancerInstanceResponse(**fields, servicestate=states.get(name)))
+        state = states.get(name)
+        answers.append(LoadBalancerInstanceResponse(**fields, lbvmipaddress=address, servicestate=state))
     return answers
 
 

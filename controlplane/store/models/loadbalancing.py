@@ -38,7 +38,7 @@ class LoadBalancer(Entity):
 
 
 class LoadBalancerMember(Entity):
-    """A guest that a rule sends connections to."""
+    """An address of a guest that a rule sends connections to."""
 
     __tablename__ = "load_balancer_member"
     rule_id: Mapped[str] = mapped_column(ForeignKey("load_balancer_rule.id", ondelete="CASCADE"))
@@ -48,7 +48,7 @@ class LoadBalancerMember(Entity):
     #: "Add", "Active", "Revoke"
     state: Mapped[str] = mapped_column(String(16), default="Add")
     nic: Mapped[Nic] = relationship()
-    __table_args__ = (Unique("rule_id", "nic_id"),)
+    __table_args__ = (Unique("rule_id", "nic_id", "address"),)
 
 
 class LoadBalancerPolicy(Entity):

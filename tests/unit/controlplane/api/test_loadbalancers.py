@@ -187,6 +187,31 @@ def test_members_that_are_refused(site: Site) -> None:
     assert len(site.balanced()["members"]) == 2
 
 
+def test_a_vm_with_several_addresses(site: Site) -> None:
+    made, vm, call = site.create(), site.vms[0], site.tenant.call
+    [nic] = call("listVirtualMachines", id=vm)["virtualmachine"][0]["nic"]
+    second = site.tenant.run("addIpToNic", nicid=nic["id"])["ipaddress"]
+    both = [nic["ipaddress"], second]
+
+    def shown() -> list[str]:
+        found = call("listLoadBalancerRuleInstances", id=made["id"]).get("loadbalancerruleinstance", [])
+        return [member["lbvmipaddress"] for member in found if member["id"] == vm]
+
+    sent = {f"vmidipmap[{n}].vmid": vm for n in (0, 1)} | {f"vmidipmap[{n}].vmip": both[n] for n in (0, 1)}
+    site.tenant.run("assignToLoadBalancerRule", id=made["id"], **sent)
+    assert shown() == both
+    assert [member["address"] for member in site.balanced()["members"]] == both
+    assert call.error("assignToLoadBalancerRule", id=made["id"], virtualmachineids=vm)["errorcode"] == 537
+    one = {"vmidipmap[0].vmid": vm, "vmidipmap[0].vmip": nic["ipaddress"]}
+    site.tenant.run("removeFromLoadBalancerRule", id=made["id"], **one)
+    assert shown() == [second]
+    assert call.error("removeFromLoadBalancerRule", id=made["id"], **one)["errorcode"] == 431
+    site.tenant.run("assignToLoadBalancerRule", id=made["id"], virtualmachineids=vm)
+    assert len(shown()) == 2
+    site.tenant.run("removeFromLoadBalancerRule", id=made["id"], virtualmachineids=vm)
+    assert shown() == []
+
+
 def test_what_the_router_refuses_is_taken_back(site: Site) -> None:
     site.tenant.runtime.fail = "haproxy refuses"
     answer = site.tenant.call("createLoadBalancerRule", openfirewall=True, **site.rule)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from controlplane.store.defaultofferings import SHARED_NETWORK_OFFERING
+from controlplane.store.models import PhysicalNetwork
 from tests.acting import Tenant
 from tests.control import caller_for, http_for
 
@@ -250,6 +252,18 @@ def test_another_primary_address(bob: Tenant) -> None:
     assert bob.call.error("updateVmNicIp", nicid=nic, ipaddress="10.1.1.1")["errorcode"] == 431
 
 
+def test_numbers_of_vxlans_are_no_vlans(tenant: Tenant) -> None:
+    database = tenant.runtime.database
+    with database.transaction() as session:
+        physical = session.scalars(select(PhysicalNetwork)).one()
+        physical.vlan = "100-200"
+    error = tenant.call.error("createNetwork", **wanted(tenant, vlan="101"))
+    assert f"which {physical.name} gives isolated networks" in error["errortext"]
+    with database.transaction() as session:
+        session.scalars(select(PhysicalNetwork)).one().isolation_methods = ["VXLAN"]
+    shared(tenant, vlan="101")
+
+
 def test_where_the_domain_of_a_network_comes_from(tenant: Tenant, bob: Tenant) -> None:
     team = domain(tenant, "team", networkdomain="team.example")
     below = domain(tenant, "below", team)
@@ -272,6 +286,17 @@ def test_where_the_domain_of_a_network_comes_from(tenant: Tenant, bob: Tenant) -
     assert junior.run("updateNetwork", id=made["id"], networkdomain="own.example")["networkdomain"] == "own.example"
     assert junior.run("updateNetwork", id=made["id"])["networkdomain"] == "own.example"
     assert tenant.call.error("createDomain", name="bad", networkdomain="a b")["errorcode"] == 431
+    # what is taken away is inherited again
+    other = junior.network(name="other")
+    assert other["networkdomain"] == "j.example"
+    tenant.call("updateAccount", account="j", domainid=below, networkdomain="")
+    assert junior.run("updateNetwork", id=other["id"])["networkdomain"] == "below.example"
+    tenant.call("updateDomain", id=below, networkdomain="")
+    assert junior.run("updateNetwork", id=other["id"])["networkdomain"] == "team.example"
+    tenant.call("updateDomain", id=team, networkdomain="")
+    assert junior.run("updateNetwork", id=other["id"])["networkdomain"] == "zone.example"
+    tenant.call("updateZone", id=tenant.zone, domain="")
+    assert junior.run("updateNetwork", id=other["id"])["networkdomain"].endswith(".cloud.internal")
 
 
 def test_a_basic_zone(tenant: Tenant, bob: Tenant) -> None:
@@ -289,3 +314,11 @@ def test_a_basic_zone(tenant: Tenant, bob: Tenant) -> None:
     assert (made["vlan"]["networkid"], made["vlan"]["podid"]) == (network["id"], pod["id"])
     vm = bob.vm(zoneid=zone["id"])
     assert (vm["nic"][0]["networkid"], vm["nic"][0]["ipaddress"]) == (network["id"], "198.18.1.11")
+    named = bob.call.error(
+        "deployVirtualMachine",
+        zoneid=zone["id"],
+        templateid=bob.template,
+        serviceofferingid=bob.size,
+        networkids=network["id"],
+    )
+    assert named["errorcode"] == 431 and "networkids: zone basic is a basic one" in named["errortext"]
