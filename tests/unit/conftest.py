@@ -6,6 +6,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# how long generating takes tells of the machine that tests run on, not of them
+settings.register_profile("gatehouse", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gatehouse")
 
 #: audit events (Python library reference, "Audit events table") of every way to start a process
 PROCESS_EVENTS = frozenset(
