@@ -24,7 +24,7 @@ ORDER = 7
 
 #: connections at the same time, and bytes of the page that throughput is measured with
 CLIENTS, BIG = 32, 8_000_000
-ROUTER, ALONE = "203.0.113.2", "203.0.113.4"
+ROUTER, ALONE, TRACKED = "203.0.113.2", "203.0.113.4", "203.0.113.5"
 FIRST_ANSWER = Path(__file__).parents[1] / "first_answer.py"
 #: the rule that is timed, and the first of those in place
 TIMED_PORT, FIRST_PORT = 80, 10_000
@@ -45,6 +45,13 @@ defaults
 {listens}
 """
 
+#: has the kernel track connections, and nothing more
+_TRACKING = """
+table inet tracking {
+    chain input { type filter hook input priority filter; policy accept; ct state established accept; }
+}
+"""
+
 
 def measure(quick: bool) -> Iterator[Figure]:
     yield from _traffic(quick)
@@ -59,8 +66,11 @@ def _traffic(quick: bool) -> Iterator[Figure]:
         client.run(["sh", "-c", "echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range"])
         members = [_nginx(lab, inside, f"10.1.1.{10 + number}") for number in range(2)]
         _router(lab, inside, outside)
-        _alone(lab, inside, outside)
-        for address in (ROUTER, ALONE):
+        _alone(lab, inside, outside, ALONE, "10.1.0.2")
+        # what a firewall that knows connections costs by itself: no other rule is there
+        tracked = _alone(lab, inside, outside, TRACKED, "10.1.0.3")
+        tracked.run(["nft", _TRACKING])
+        for address in (ROUTER, ALONE, TRACKED):
             for port in _PORTS.values():
                 cloud.wait_open(client, address, port)
         for protocol, port in _PORTS.items():
@@ -73,16 +83,13 @@ def _traffic(quick: bool) -> Iterator[Figure]:
                     rounds,
                     router=partial(_wrk, client, f"http://{ROUTER}:{port}/{path}", seconds, header),
                     alone=partial(_wrk, client, f"http://{ALONE}:{port}/{path}", seconds, header),
+                    tracked=partial(_wrk, client, f"http://{TRACKED}:{port}/{path}", seconds, header),
                 )
                 index, unit, scale = (1, "Gbit/s", 8e-9) if path == "big" else (0, "requests/s", 1.0)
-                yield Figure(
-                    f"load balancer, {protocol}: {what}",
-                    unit,
-                    [found[index] * scale for found in samples["router"]],
-                    Target("at least", 0.95, of="ratio"),
-                    "haproxy alone",
-                    [found[index] * scale for found in samples["alone"]],
-                )
+                rates = {name: [found[index] * scale for found in some] for name, some in samples.items()}
+                name, alone = f"load balancer, {protocol}: {what}", ("haproxy alone", rates["alone"])
+                yield Figure(name, unit, rates["router"], Target("at least", 0.95, of="ratio"), *alone)
+                yield Figure(f"{name}, haproxy where connections are tracked", unit, rates["tracked"], None, *alone)
         assert len(members) == 2
 
 
@@ -113,13 +120,13 @@ def _router(lab: Lab, inside: str, outside: str) -> None:
     cloud.boot(lab, raw, inside, outside)
 
 
-def _alone(lab: Lab, inside: str, outside: str) -> None:
+def _alone(lab: Lab, inside: str, outside: str, public: str, own: str) -> Machine:
     """A machine on the two segments with haproxy, no rules and no NAT."""
-    machine = lab.guest(inside, address="10.1.0.2/16")
+    machine = lab.guest(inside, address=f"{own}/16")
     lab.hypervisor.attach_nic(machine.id, Nic(lab.mac(), outside, trusted=True))
-    machine.configure([f"{ALONE}/24"], interface="eth1")
+    machine.configure([f"{public}/24"], interface="eth1")
     listens = "".join(
-        f"listen {protocol}\n    bind {ALONE}:{port}\n    mode {protocol}\n    balance roundrobin\n"
+        f"listen {protocol}\n    bind {public}:{port}\n    mode {protocol}\n    balance roundrobin\n"
         + (
             "    option forwardfor\n    cookie S insert dynamic\n    dynamic-cookie-key x\n"
             if protocol == "http"
@@ -131,6 +138,7 @@ def _alone(lab: Lab, inside: str, outside: str) -> None:
     machine.write("/run/haproxy.cfg", _ALONE.format(listens=listens))
     # a session of its own, as a router has: the scheduler shares time out by session (sched(7), autogroup)
     machine.popen(["setsid", "haproxy", "-W", "-f", "/run/haproxy.cfg"])
+    return machine
 
 
 def _nginx(lab: Lab, segment: str, address: str) -> Machine:
