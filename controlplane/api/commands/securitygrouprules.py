@@ -71,52 +71,42 @@ def _revoke(call: Call, params: RuleId, traffic_type: str) -> Async:
     )
 
 
-@command(
-    "authorizeSecurityGroupIngress",
-    description="Lets members of a security group receive something",
-    params=AuthorizeRule,
-    response=SecurityGroupResponse,
-    object_name="securitygroup",
-    is_async=True,
-    event="SG.AUTH.INGRESS",
+def _register(traffic_type: str, *, authorize: str, revoke: str) -> None:
+    """The commands of one direction, with these descriptions."""
+
+    @command(
+        f"authorizeSecurityGroup{traffic_type}",
+        description=authorize,
+        params=AuthorizeRule,
+        response=SecurityGroupResponse,
+        object_name="securitygroup",
+        is_async=True,
+        event=f"SG.AUTH.{traffic_type.upper()}",
+    )
+    def authorize_rule(call: Call, params: AuthorizeRule) -> Async:
+        return _authorize(call, params, traffic_type)
+
+    @command(
+        f"revokeSecurityGroup{traffic_type}",
+        description=revoke,
+        params=RuleId,
+        is_async=True,
+        event=f"SG.REVOKE.{traffic_type.upper()}",
+    )
+    def revoke_rule(call: Call, params: RuleId) -> Async:
+        return _revoke(call, params, traffic_type)
+
+
+_register(
+    "Ingress",
+    authorize="Lets members of a security group receive something",
+    revoke="Deletes an ingress rule; connections that only it let in end",
 )
-def authorize_ingress(call: Call, params: AuthorizeRule) -> Async:
-    return _authorize(call, params, "Ingress")
-
-
-@command(
-    "authorizeSecurityGroupEgress",
-    description="Lets members of a security group send something; from the first such rule on, nothing else",
-    params=AuthorizeRule,
-    response=SecurityGroupResponse,
-    object_name="securitygroup",
-    is_async=True,
-    event="SG.AUTH.EGRESS",
+_register(
+    "Egress",
+    authorize="Lets members of a security group send something; from the first such rule on, nothing else",
+    revoke="Deletes an egress rule; connections that only it let out end",
 )
-def authorize_egress(call: Call, params: AuthorizeRule) -> Async:
-    return _authorize(call, params, "Egress")
-
-
-@command(
-    "revokeSecurityGroupIngress",
-    description="Deletes an ingress rule; connections that only it let in end",
-    params=RuleId,
-    is_async=True,
-    event="SG.REVOKE.INGRESS",
-)
-def revoke_ingress(call: Call, params: RuleId) -> Async:
-    return _revoke(call, params, "Ingress")
-
-
-@command(
-    "revokeSecurityGroupEgress",
-    description="Deletes an egress rule; connections that only it let out end",
-    params=RuleId,
-    is_async=True,
-    event="SG.REVOKE.EGRESS",
-)
-def revoke_egress(call: Call, params: RuleId) -> Async:
-    return _revoke(call, params, "Egress")
 
 
 @jobs.completion("securitygroup.authorized")

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from ipaddress import IPv4Interface
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane.api.command import Response, shown
 from controlplane.api.listing import OwnedResponse, owned_by
+from controlplane.api.views.appliances import ApplianceResponse, common_of, macs_of
 from controlplane.api.views.nics import NicResponse
-from controlplane.api.views.placement import placement_of
-from controlplane.convergence.intent.rows import CONTROL_PREFIX
 from controlplane.network import guestranges
 from controlplane.store.models import (
     Account,
     Appliance,
     Network,
     PublicIp,
-    ServiceOffering,
     VlanIpRange,
-    Zone,
 )
 
 
@@ -42,48 +37,24 @@ class RouterHealthResponse(Response):
     healthchecks: list[HealthCheckResponse] = shown("one for each service", [])
 
 
-class RouterResponse(OwnedResponse):
+class RouterResponse(OwnedResponse, ApplianceResponse):
     """A virtual router."""
 
-    id: str = shown("the id of the router", ...)
-    name: str = shown("the name of the router", ...)
     role: str = shown("what the router is for", "VIRTUAL_ROUTER")
-    state: str = shown("the state of the router", ...)
-    created: datetime = shown("when it was created", ...)
-    zoneid: str = shown("id of the zone", ...)
-    zonename: str = shown("name of the zone", ...)
-    podid: str | None = shown("id of its pod")
-    podname: str | None = shown("name of its pod")
-    hostid: str | None = shown("id of the host it runs on")
-    hostname: str | None = shown("name of the host it runs on")
-    hypervisor: str | None = shown("kind of hypervisor it runs on")
-    dns1: str = shown("the zone's first resolver", ...)
-    dns2: str | None = shown("the zone's second resolver")
-    gateway: str | None = shown("its next hop on the public network")
     networkdomain: str | None = shown("DNS domain of its guests")
     guestnetworkid: str | None = shown("id of the network it serves")
     guestnetworkname: str | None = shown("name of the network it serves")
     guestipaddress: str | None = shown("its address on the guest network")
     guestnetmask: str | None = shown("netmask of the guest network")
     guestmacaddress: str | None = shown("its MAC on the guest network")
-    linklocalip: str | None = shown("address on the control network")
-    linklocalnetmask: str | None = shown("netmask of the control network")
-    linklocalmacaddress: str | None = shown("MAC on the control network")
-    publicip: str = shown("its source NAT address", "")
-    publicnetmask: str | None = shown("netmask of the public network")
-    publicmacaddress: str | None = shown("its MAC on the public network")
-    serviceofferingid: str | None = shown("id of its offering")
-    serviceofferingname: str | None = shown("name of its offering")
-    version: str | None = shown("version it runs")
     softwareversion: str | None = shown("version it runs")
     requiresupgrade: bool = shown("it runs another version than a new one would", False)
     isredundantrouter: bool = shown("one of a redundant pair", False)
     redundantstate: str = shown("which one of a redundant pair it is", ...)
-    # clients index it even where there is no VPC
+    # clients index these even where there is none
+    publicip: str = shown("its source NAT address", "")
     vpcid: str = shown("VPC it belongs to, empty for none", "")
-    healthchecksfailed: bool = shown("a probe of one of its services fails", False)
     healthcheckresults: list[HealthCheckResponse] | None = shown("newest probes of its services")
-    error: str | None = shown("why the router does not match what is asked of it, if it does not")
     nic: list[NicResponse] = shown("its NICs", [])
 
 
@@ -119,45 +90,21 @@ def _show_router(
     current_version: str,
     with_health: bool,
 ) -> RouterResponse:
-    zone = session.get_one(Zone, router.zone_id)
-    macs = {nic["role"]: nic["mac"] for nic in reversed(router.nics)}
     account = session.get(Account, router.account_id) if router.account_id else None
-    offering = session.get(ServiceOffering, router.service_offering_id) if router.service_offering_id else None
     answer = RouterResponse(
         **(owned_by(account) if account else {}),
-        id=router.id,
-        name=router.name,
-        state=router.state,
-        created=router.created,
-        zoneid=zone.id,
-        zonename=zone.name,
-        dns1=zone.dns1,
-        dns2=zone.dns2,
-        linklocalmacaddress=macs.get("control"),
-        publicmacaddress=macs.get("public"),
-        serviceofferingid=offering.id if offering else None,
-        serviceofferingname=offering.name if offering else None,
-        version=router.version,
+        **common_of(session, router, public),
         softwareversion=router.version,
         requiresupgrade=router.version is not None and router.version != current_version,
         redundantstate=router.redundant_state,
-        healthchecksfailed=router.healthy is False,
         healthcheckresults=show_health(router) if with_health else None,
-        error=router.last_error,
         nic=_nics(router),
-        **placement_of(session, router),
     )
-    if router.removed is None:
-        control = IPv4Interface(f"{router.control_address}/{CONTROL_PREFIX}")
-        answer.linklocalip, answer.linklocalnetmask = str(control.ip), str(control.netmask)
-    if public is not None:
-        answer.publicip, answer.publicnetmask = public[0].address, public[1].netmask
-        answer.gateway = public[1].gateway
-    _add_network(session, router, answer, macs.get("guest"))
+    _add_network(session, router, answer)
     return answer
 
 
-def _add_network(session: Session, router: Appliance, answer: RouterResponse, mac: str | None) -> None:
+def _add_network(session: Session, router: Appliance, answer: RouterResponse) -> None:
     network = session.get(Network, router.network_id) if router.network_id else None
     if network is None:
         return
@@ -165,7 +112,7 @@ def _add_network(session: Session, router: Appliance, answer: RouterResponse, ma
     address = guestranges.router_address(session, network)
     if address is not None:
         answer.guestipaddress, answer.guestnetmask = address, guestranges.placement(network, address).netmask
-    answer.guestmacaddress, answer.networkdomain = mac, network.network_domain
+    answer.guestmacaddress, answer.networkdomain = macs_of(router).get("guest"), network.network_domain
     answer.isredundantrouter = network.offering.redundant_router
 
 
