@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.netns.hypervisor import test_securitygroups
 from tests.vm import debian_host
-from tests.vm.conftest import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: seconds for a machine to boot and for what takes some ten in a namespace
