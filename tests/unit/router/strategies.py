@@ -193,7 +193,7 @@ def accounting(draw: st.DrawFn, public: list[str]) -> Raw:
         "guests": draw(st.booleans()),
         "public": draw(st.booleans()),
         "addresses": with_ids(draw, [{"address": address} for address in public if draw(st.booleans())]),
-        "vpn": with_ids(draw, [{"address": a} for a in draw(st.lists(addresses, max_size=2, unique=True))]),
+        "vpn": with_ids(draw, [{"networks": [f"{a}/32"]} for a in draw(st.lists(addresses, max_size=2, unique=True))]),
     }
 
 
