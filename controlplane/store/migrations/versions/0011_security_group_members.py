@@ -8,8 +8,8 @@ from alembic import op
 from controlplane.store.models import new_id, now
 from controlplane.store.models.base import UtcDateTime
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
