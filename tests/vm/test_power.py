@@ -13,7 +13,7 @@ import pytest
 from appliance.schema.status import Health
 from controlplane.convergence.push import AgentError
 from tests.netns.lab import Lab, Router
-from tests.vm.documents import FORWARDED, Network, forward, ingress
+from tests.vm.documents import Network, forward, ingress
 from tests.vm.identities import with_role, without_identity
 from tests.vm.qemu import QemuHypervisor
 from tests.wait import wait_for
@@ -122,7 +122,9 @@ def test_a_state_disk_that_fills_up_refuses_changes_and_loses_none(machine: Qemu
     router, generation = network.router, network.router.status().generation
     router.run(["sh", "-c", "dd if=/dev/zero of=/var/lib/gatehouse/junk bs=64k; sync"], check=False, timeout=120)
     assert "full" in trouble(router, "state-disk").services["state-disk"].detail
-    more = {**network.state["nat"], "forwards": [*network.state["nat"]["forwards"], forward(FORWARDED + 1)]}
+    # larger than the few blocks that a full file system may still find
+    forwards = [*network.state["nat"]["forwards"], *(forward(port) for port in range(10000, 12000))]
+    more = {**network.state["nat"], "forwards": forwards}
     refused = router.push_document(router.document({**network.state, "nat": more}))
     assert (refused.generation, refused.attempt and refused.attempt.outcome) == (generation, "refused")
     assert refused.attempt is not None
