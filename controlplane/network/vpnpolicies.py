@@ -1,4 +1,4 @@
-"""IKE and ESP policies as clients write them: ``aes256-sha256;modp2048`` (guide: chapter 15.17.4.1)."""
+"""What clients write about a far end: identity, and policies as ``aes256-sha256;modp2048`` (guide: 15.17.4.1)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import get_args
 
 from controlplane.errors import ParameterError
-from router.services.vpn.model import AEAD, NOT_IKEV1, Cipher, EspPolicy, Group, Hash, IkePolicy
+from router.services.vpn.model import AEAD, NOT_IKEV1, PEER_ID, Cipher, EspPolicy, Group, Hash, IkePolicy
 
 CIPHERS, HASHES, GROUPS = get_args(Cipher), get_args(Hash), get_args(Group)
 
@@ -36,6 +36,16 @@ def esp(text: str, version: str) -> EspPolicy:
     if cipher in NOT_IKEV1 and version == "ikev1":
         raise ParameterError(f"esppolicy: {cipher} cannot be agreed on in IKE version 1; give ikeversion=ikev2")
     return EspPolicy.model_validate({"encryption": cipher, "hash": hash, "group": group})
+
+
+def peer_id(text: str) -> str:
+    """What a far end calls itself. ParameterError otherwise."""
+    text = text.strip()
+    if re.fullmatch(PEER_ID, text) is None:
+        raise ParameterError(
+            f"peerid: {text!r} is no address, domain name or user@domain; anything (%any) would let other far ends in"
+        )
+    return text
 
 
 def _parts(parameter: str, text: str) -> tuple[str, str | None, str | None]:

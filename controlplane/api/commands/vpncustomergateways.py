@@ -22,6 +22,10 @@ VERSIONS = ("ike", "ikev1", "ikev2")
 
 class FarEnd(Params):
     gateway: str = param("public address of the far end")
+    peerid: str | None = param(
+        "what the far end calls itself in IKE when that is not its address: an address behind a NAT or a domain name",
+        default=None,
+    )
     cidrlist: list[str] = param("private networks behind it, comma-joined")
     ipsecpsk: str = param("the preshared key", length=256, secret=True)
     ikepolicy: str = param("phase 1: cipher-hash;group, as aes256-sha256;modp2048", default=vpnpolicies.IKE_DEFAULT)
@@ -52,10 +56,12 @@ class ListCustomerGateways(ScopedListParams):
 def _values(call: Call, params: FarEnd) -> dict[str, Any]:
     """The columns that a command's parameters come to. ParameterError for what does not fit."""
     gateway = str(addressing.parse_address("gateway", params.gateway))
+    peer_id = vpnpolicies.peer_id(params.peerid) if params.peerid is not None else None
     vpnpolicies.ike(params.ikepolicy, params.ikeversion)
     vpnpolicies.esp(params.esppolicy, params.ikeversion)
     return {
         "gateway": gateway,
+        "peer_id": None if peer_id == gateway else peer_id,
         "cidrs": vpn.parse_cidrs(gateway, params.cidrlist),
         "psk": call.runtime.secrets.seal(params.ipsecpsk),
         "ike_policy": params.ikepolicy.strip().lower(),

@@ -15,6 +15,7 @@ class _Far(OwnedResponse):
     """What a customer gateway and its connection have in common."""
 
     gateway: str = shown("address of the far end", ...)
+    peerid: str | None = shown("what the far end calls itself, when that is not its address")
     cidrlist: str = shown("networks behind it, comma-joined", ...)
     ipsecpsk: str | None = shown("the preshared key, in lists only")
     ikepolicy: str = shown("policy of phase 1", ...)
@@ -63,6 +64,7 @@ def _far(row: VpnCustomerGateway, secrets: Secrets | None) -> dict[str, object]:
     return {
         **owned_by(row.account),
         "gateway": row.gateway,
+        "peerid": row.peer_id,
         "cidrlist": ",".join(row.cidrs),
         "ipsecpsk": secrets.open(row.psk) if secrets is not None else None,
         "ikepolicy": row.ike_policy,

@@ -22,6 +22,8 @@ Made = TypeVar("Made", SiteConnection, RemoteAccess)
 
 #: seconds of silence after which a peer is asked whether it lives, where dead peer detection is on
 DPD_DELAY = 30
+#: and where it is off: a goodbye may be lost, and without a question the connection would be "Connected" for hours
+SILENCE = 120
 
 
 def section(served: Served) -> bytes | None:
@@ -50,6 +52,7 @@ def _connection(row: Tunnel, address: str, network: GuestNetwork) -> SiteConnect
             "id": row.id,
             "local": IPv4Address(address),
             "peer": IPv4Address(row.peer),
+            "peer_id": row.peer_id,
             "local_networks": (IPv4Network(network.cidr),),
             "remote_networks": tuple(map(IPv4Network, row.cidrs)),
             "psk": SecretStr(row.psk),
@@ -58,7 +61,7 @@ def _connection(row: Tunnel, address: str, network: GuestNetwork) -> SiteConnect
             "esp": vpnpolicies.esp(row.esp_policy, row.ike_version),
             "ike_lifetime": row.ike_lifetime,
             "esp_lifetime": row.esp_lifetime,
-            "dpd": DPD_DELAY if row.dpd else None,
+            "dpd": DPD_DELAY if row.dpd else SILENCE,
             "passive": row.passive,
             "force_encap": row.force_encap,
             "split": row.split,

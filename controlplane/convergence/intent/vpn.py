@@ -28,6 +28,7 @@ class Tunnel:
     network_id: str
     public_ip_id: str
     peer: str
+    peer_id: str | None
     cidrs: tuple[str, ...]
     psk: str = field(repr=False)
     ike_policy: str
@@ -78,6 +79,7 @@ def load(session: Session, served: list[str], secrets: Secrets) -> tuple[Tunnel,
             network_id=near.network_id or "",
             public_ip_id=near.public_ip_id,
             peer=far.gateway,
+            peer_id=far.peer_id,
             cidrs=tuple(far.cidrs),
             psk=secrets.open(far.psk),
             ike_policy=far.ike_policy,

@@ -23,6 +23,8 @@ class VpnCustomerGateway(Entity):
     name: Mapped[str] = mapped_column(String(255))
     #: its address
     gateway: Mapped[str] = mapped_column(String(15))
+    #: what it calls itself in IKE, None: its address
+    peer_id: Mapped[str | None] = mapped_column(String(255))
     cidrs: Mapped[list[str]]
     #: the preshared key, sealed
     psk: Mapped[bytes]

@@ -50,7 +50,7 @@ def load_conn(connection: SiteConnection, plane: Plane) -> Message:
         # a router has many addresses, and its peer knows one of them
         "mobike": "no",
         "local": {"auth": "psk", "id": str(connection.local)},
-        "remote": {"auth": "psk", "id": str(connection.peer)},
+        "remote": {"auth": "psk", "id": connection.peer_id or str(connection.peer)},
         "children": {
             child: _child(connection, [str(one) for one in local], [str(one) for one in remote])
             for child, (local, remote) in zip(children(connection), connection.pairs, strict=True)
@@ -65,12 +65,12 @@ def load_conn(connection: SiteConnection, plane: Plane) -> Message:
 
 
 def load_shared(connection: SiteConnection) -> Message:
-    """The message that loads its secret."""
+    """The message that loads its secret. It is the peer's alone: any peer is let in by any key of the router's own."""
     return {
         "id": connection.id,
         "type": "IKE",
         "data": connection.psk.get_secret_value(),
-        "owners": [str(connection.local), str(connection.peer)],
+        "owners": list(filter(None, (str(connection.peer), connection.peer_id))),
     }
 
 

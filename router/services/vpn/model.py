@@ -32,6 +32,9 @@ NOT_IKEV1: frozenset[Cipher] = frozenset({"chacha20poly1305"})
 #: ciphers that authenticate by themselves (RFC 5116); RFC 5282 brings them to IKEv2 only
 AEAD: frozenset[Cipher] = frozenset({"aes128gcm16", "aes256gcm16", "chacha20poly1305"})
 
+#: an address, a domain name or one with a user before it (RFC 7296, section 3.5; %any would fit every peer's key)
+PEER_ID = r"^([A-Za-z0-9._+-]{1,64}@)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$"
+
 Lifetime = Annotated[Integer, Field(ge=60, le=86_400)]
 Seconds = Annotated[Integer, Field(ge=1, le=3600)]
 
@@ -71,7 +74,8 @@ class EspPolicy(Frozen):
 class SiteConnection(PresharedKey):
     """A tunnel from ``local``, a public address of this router, to the gateway ``peer``.
 
-    ``local_networks`` behind this router and ``remote_networks`` behind the peer reach each other. ``serial``: another
+    ``local_networks`` behind this router and ``remote_networks`` behind the peer reach each other. ``peer_id`` is what
+    the peer calls itself, where that is not its address (a gateway behind a NAT). ``serial``: another
     number takes the tunnel down and brings it up again. ``dpd``: seconds without traffic after which the peer
     is asked whether it lives; None never asks.
     """
@@ -79,6 +83,7 @@ class SiteConnection(PresharedKey):
     id: RuleId
     local: Address
     peer: Address
+    peer_id: Annotated[str, Field(pattern=PEER_ID)] | None = None
     local_networks: Annotated[tuple[Network, ...], Field(min_length=1)]
     remote_networks: Annotated[tuple[Network, ...], Field(min_length=1)]
     version: Literal["ike", "ikev1", "ikev2"] = "ike"

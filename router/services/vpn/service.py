@@ -50,7 +50,8 @@ def _bring(daemon: Charon, vpn: Vpn, plane: Plane, rekeyed: frozenset[str]) -> N
     for id in sorted(secrets - {one.id for one in vpn.connections}):
         daemon.unload_secret(id)
     for key, connection in wanted.items():
-        if connection.id not in secrets or connection.id in rekeyed:
+        # whose secret it is may have changed with the connection
+        if connection.id not in secrets or connection.id in rekeyed or key not in loaded:
             daemon.load_secret(load_shared(connection))
         if key not in loaded:
             daemon.load(load_conn(connection, plane))

@@ -37,6 +37,8 @@ _REFUSALS = re.compile(
     r"|no acceptable (?:proposal|traffic selectors) found|.*decryption failed\?.*"
     r"|traffic selectors .* unacceptable|no matching CHILD_SA config found.*|IDir '.*' does not match to '.*')"
 )
+#: a peer as it calls itself, before any connection is found for it: addresses of both ends, its name
+_CALLER = re.compile(r"peer configs matching ([0-9.]+)(?:\[\S*\])?\.\.\.([0-9.]+)\[(\S+)\]$")
 _SILENCE = re.compile(r"(peer not responding, trying again|giving up after \d+ retransmits)")
 
 _MEANING = {
@@ -137,6 +139,9 @@ class Watch:
         """Keep what a line of charon's log says of a connection that does not come up."""
         key, text = event.get("ikesa-name", b"").decode(), event.get("msg", b"").decode(errors="replace")
         with self._lock:
+            if caller := _CALLER.search(text):
+                self._meet(*caller.groups())
+                return
             tried = self._tried.get(key)
             if tried is None or tried.condition.state == "Connected":
                 return
@@ -145,6 +150,15 @@ class Watch:
                 tried.refusal = f"{_MEANING[told]} ({told})" if told in _MEANING else told
             elif _SILENCE.search(text):
                 tried.refusal, tried.silence = "", f"{tried.connection.peer} does not answer"
+
+    def _meet(self, local: str, peer: str, name: str) -> None:
+        """A peer says who it is; one that is not who it should be is let in nowhere."""
+        for tried in self._tried.values():
+            one = tried.connection
+            if (str(one.local), str(one.peer)) == (local, peer) and tried.condition.state != "Connected":
+                expected = one.peer_id or peer
+                if name != expected:
+                    tried.refusal = f"the peer calls itself {name[:255]}, not {expected}"
 
     def _look(self, commands: Charon) -> None:
         tunnels: dict[str, list[Tunnel]] = {}

@@ -97,13 +97,15 @@ class Peer:
         identity: str = "",
         encap: bool = False,
         options: str = "",
+        networks: tuple[str, ...] | None = None,
     ) -> None:
         """Start anew with one connection to ``remote``; ``call``: set it up from here.
 
         ``split``: a child for each pair of networks. ``options``: further lines of swanctl.conf(5) for the connection.
+        ``networks``: those of this side, without all.
         """
         self.stop()
-        here, there = list(self.networks), list(remote_networks)
+        here, there = list(networks or self.networks), list(remote_networks)
         pairs = [(one, other) for one in here for other in there] if split else [(", ".join(here), ", ".join(there))]
         start = "start" if call else "none"
         children = "".join(

@@ -12,6 +12,7 @@ import pytest
 from tests.netns.lab import Lab, Machine
 from tests.netns.router.traffic import PYTHON
 from tests.netns.vpn.sites import Pair, connection, pair
+from tests.netns.vpn.streams import echo_server, stream
 from tests.wait import wait_for
 
 #: prints source, destination and protocol of each IPv4 packet, until there is an echo request to 203.0.113.254
@@ -32,7 +33,7 @@ while True:
 def built(lab: Lab) -> Pair:
     found = pair(lab)
     found.b.guest.serve(8080, "b")
-    found.b.guest.popen([PYTHON, "-c", _ECHO])
+    echo_server(found.b.guest, "10.2.1.10")
     return found
 
 
@@ -42,41 +43,6 @@ def sites(built: Pair) -> Iterator[Pair]:
     yield built
     built.a.push()
     built.b.push()
-
-
-#: sends numbered datagrams to a UDP echo server, 50 a second, and prints how many of them came back
-_STREAM = """
-import socket, sys, threading, time
-client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-client.connect((sys.argv[1], 7))
-client.settimeout(2)
-back = set()
-def receive():
-    try:
-        while True:
-            back.add(client.recv(100))
-    except OSError:
-        pass
-thread = threading.Thread(target=receive)
-thread.start()
-for number in range(int(sys.argv[2])):
-    client.send(str(number).encode())
-    time.sleep(0.02)
-thread.join()
-print(len(back))
-"""
-
-_ECHO = """
-import socket
-server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-server.bind(("", 7))
-while True:
-    server.sendto(*server.recvfrom(100))
-"""
-
-
-def _stream(machine: Machine, address: str, count: int) -> subprocess.Popen[str]:
-    return machine.popen([PYTHON, "-c", _STREAM, address, str(count)])
 
 
 @pytest.mark.any_hypervisor
@@ -135,16 +101,16 @@ def test_nothing_leaves_in_the_clear_while_the_tunnel_is_down(sites: Pair) -> No
 def test_what_outlives_a_tunnel_does_not_leave_in_the_clear(sites: Pair) -> None:
     sites.push()
     sites.wait_up()
-    stream = _stream(sites.a.guest, "10.2.1.10", 400)
+    flow = stream(sites.a.guest, "10.2.1.10", 400)
     wait_for(lambda: sites.a.guest.ping("10.2.1.10"), 5, "an echo from the other site")
     sniffer = _sniff(sites.internet)
     sites.b.push()
     sites.a.wait_state("Disconnected", "to-203.0.113.2")
     assert not sites.a.guest.ping("10.2.1.10")
-    assert stream.poll() is None, "the stream ended before the tunnel"
+    assert flow.poll() is None, "the stream ended before the tunnel"
     sites.a.guest.ping("203.0.113.254")
     seen = sniffer.communicate(timeout=10)[0].split("\n")
-    stream.communicate(timeout=60)
+    flow.communicate(timeout=60)
     assert any("203.0.113.254 1" in line for line in seen), seen
     assert not any("10.2.1.10" in line for line in seen), seen
 
@@ -224,7 +190,7 @@ def test_the_agent_may_die(sites: Pair) -> None:
     assert sites.a.guest.ping("10.2.1.10")
     sites.a.router.wait_agent()
     sites.wait_up()
-    assert _stream(sites.a.guest, "10.2.1.10", 20).communicate(timeout=60)[0] == "20\n"
+    assert stream(sites.a.guest, "10.2.1.10", 20).communicate(timeout=60)[0] == "20\n"
     # what was loaded before is known to the new agent: a peer that hangs up is called again
     [ike] = set(re.findall(r"^(to-\S+): #", sites.b.swanctl("--list-sas"), re.MULTILINE))
     sites.b.swanctl("--terminate", "--ike", ike)
@@ -247,7 +213,7 @@ def test_rekeying_loses_nothing(sites: Pair, version: str, lost: int) -> None:
     sites.push(version=version, esp={"encryption": "aes256", "hash": "sha256", "group": "modp2048"})
     sites.wait_up()
     wait_for(lambda: sites.a.guest.ping("10.2.1.10"), 5, "an echo from the other site")
-    stream = _stream(sites.a.guest, "10.2.1.10", 1000)
+    flow = stream(sites.a.guest, "10.2.1.10", 1000)
     before = sites.a.swanctl("--list-sas")
     for kind in ("--child", "--ike", "--child"):
         if kind == "--child":
@@ -260,11 +226,11 @@ def test_rekeying_loses_nothing(sites: Pair, version: str, lost: int) -> None:
 
     def renewed() -> bool:
         now = sites.a.swanctl("--list-sas")
-        assert stream.poll() is None, "the stream ended before the keys were new"
+        assert flow.poll() is None, "the stream ended before the keys were new"
         return _spis(before).isdisjoint(_spis(now)) and "INSTALLED" in now
 
     wait_for(renewed, 20, "new keys")
-    out = stream.communicate(timeout=60)[0]
+    out = flow.communicate(timeout=60)[0]
     assert int(out) >= 1000 - lost, out
 
 

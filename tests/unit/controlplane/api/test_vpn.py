@@ -121,6 +121,22 @@ def test_policies_arrive_as_they_were_given(site: Site, version: str, ike: str, 
     assert (text(told.ike), text(told.esp)) == (ike, esp)
 
 
+def test_a_far_end_behind_a_nat(site: Site) -> None:
+    site.connect(peerid="192.168.9.9")
+    [sent] = site.document()
+    assert (sent["peer"], sent["peer_id"]) == ("198.51.100.9", "192.168.9.9")
+    assert site.connections()[0]["peerid"] == "192.168.9.9"
+
+
+def test_a_silent_far_end_is_asked_sooner_with_dead_peer_detection(site: Site) -> None:
+    far = site.connect(dpd="true")["s2scustomergatewayid"]
+    assert site.document()[0]["dpd"] == 30
+    site.report(site.connections()[0]["id"], "Error")
+    site.tenant.run("updateVpnCustomerGateway", id=far, dpd="false", **FAR)
+    assert site.document()[0]["dpd"] == 120
+    assert "peer_id" not in site.document()[0]
+
+
 def test_the_key_is_in_lists_and_nowhere_else(site: Site) -> None:
     made = site.connect()
     assert "ipsecpsk" not in made
@@ -209,6 +225,7 @@ def test_a_connection_that_the_router_refuses_is_gone(site: Site) -> None:
         ({"esppolicy": "aes256gcm16-sha256"}, "goes without sha256"),
         ({"esppolicy": "aes256"}, "lacks the hash"),
         ({"esppolicy": "chacha20poly1305", "ikeversion": "ikev1"}, "ikeversion=ikev2"),
+        ({"peerid": "%any"}, "would let other far ends in"),
         ({"ikelifetime": 59}, "ikelifetime"),
         ({"esplifetime": 86401}, "esplifetime"),
         ({"ikeversion": "ikev3"}, "ikeversion"),

@@ -47,6 +47,7 @@ from tests.unit.router.services.vpn.documents import vpn_state
         (0, {"ike": {"encryption": "aes128gcm16"}}, "connections.0.ike.encryption", "in version ikev2 only"),
         (0, {"ike": {"encryption": "blowfish"}}, "connections.0.ike.encryption", "3des"),
         (0, {"esp": {"encryption": "chacha20poly1305"}}, "connections.0.esp.encryption", "cannot be agreed on"),
+        (0, {"peer_id": "%any"}, "connections.0.peer_id", "pattern"),
         (0, {"ike_lifetime": 10}, "connections.0.ike_lifetime", "60"),
     ],
 )

@@ -97,4 +97,12 @@ def test_names_change_with_all_but_the_secret() -> None:
     assert other is not None
     assert name(other.connections[0]) == name(office)
     assert load_shared(other.connections[0])["data"] == "another"
-    assert load_shared(office)["owners"] == ["203.0.113.2", "198.51.100.9"]
+    assert load_shared(office)["owners"] == ["198.51.100.9"]
+
+
+def test_a_peer_that_calls_itself_otherwise() -> None:
+    office = _vpn().connections[0].model_copy(update={"peer_id": "vpn.example.com"})
+    [message] = load_conn(office, USERSPACE).values()
+    assert (message["remote"]["id"], message["remote_addrs"]) == ("vpn.example.com", ["198.51.100.9"])
+    # a secret with our own address as owner would be tried for every peer
+    assert load_shared(office)["owners"] == ["198.51.100.9", "vpn.example.com"]

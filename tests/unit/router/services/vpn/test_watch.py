@@ -106,3 +106,21 @@ def test_seeing_the_same_connection_again_forgets_nothing() -> None:
     assert _state(watch)[0] == "Connected"
     watch.again("office")
     assert _state(watch)[0] == "Connecting"
+
+
+def test_a_peer_that_calls_itself_otherwise_is_named() -> None:
+    site, played, watch = _site(passive=True), _Played(), Watch(Path("/nowhere"))
+    watch.see((site,))
+    asked = f"looking for peer configs matching {site.local}[{site.local}]...{site.peer}"
+    watch._hear({"msg": f"{asked}[{site.peer}]".encode()})
+    watch._look(cast(Charon, played))
+    assert _state(watch)[0] == "Disconnected"
+    watch._hear({"msg": f"{asked}[192.168.9.9]".encode()})
+    watch._look(cast(Charon, played))
+    assert _state(watch) == ("Error", "the peer calls itself 192.168.9.9, not 198.51.100.9")
+    # IKEv1's words
+    named = _site(passive=True, peer_id="192.168.9.9")
+    watch.see((named,))
+    watch._hear({"msg": f"looking for pre-shared key peer configs matching {named.local}...{named.peer}[me]".encode()})
+    watch._look(cast(Charon, played))
+    assert _state(watch) == ("Error", "the peer calls itself me, not 192.168.9.9")
