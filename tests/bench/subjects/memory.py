@@ -21,7 +21,7 @@ def measure(quick: bool) -> Iterator[Figure]:
         router = cloud.boot(lab, cloud.state(lab, rules=1, guests=2), lab.segment(), lab.segment("public"))
         router.wait_healthy()
         wait_for(lambda: _settled(lab, router), 20, "the router's memory to settle", interval=1.0)
-        rounds = [_sizes(lab, router) for _ in range(3)]
+        rounds = [sizes(lab, router) for _ in range(3)]
     names = rounds[0]
     each = {name: statistics.median(sizes.get(name, 0.0) for sizes in rounds) for name in names}
     for name, size in sorted(each.items(), key=lambda item: -item[1]):
@@ -31,11 +31,11 @@ def measure(quick: bool) -> Iterator[Figure]:
 
 
 def _settled(lab: Lab, router: Router) -> bool:
-    before, after = (sum(_sizes(lab, router).values()) for _ in range(2))
+    before, after = (sum(sizes(lab, router).values()) for _ in range(2))
     return abs(before - after) < 0.5
 
 
-def _sizes(lab: Lab, router: Router) -> dict[str, float]:
+def sizes(lab: Lab, router: Router) -> dict[str, float]:
     """Megabytes of PSS by process (proc(5), smaps_rollup); a page shared by n processes counts 1/n to each."""
     sizes: dict[str, float] = {}
     record = lab.hypervisor._process(router.id)

@@ -39,8 +39,8 @@ def measure(quick: bool) -> Iterator[Figure]:
         for direction, options in (("to the guest", ()), ("from the guest", ("-R",))):
             samples = interleaved(
                 rounds,
-                router=partial(_gigabits, client, "203.0.113.2", seconds, *options),
-                plain=partial(_gigabits, client, "10.2.1.10", seconds, *options),
+                router=partial(gigabits, client, "203.0.113.2", seconds, *options),
+                plain=partial(gigabits, client, "10.2.1.10", seconds, *options),
             )
             yield Figure(
                 f"throughput {direction}, {rules:,} rules",
@@ -52,7 +52,8 @@ def measure(quick: bool) -> Iterator[Figure]:
             )
 
 
-def _gigabits(client: Machine, address: str, seconds: int, *options: str) -> float:
+def gigabits(client: Machine, address: str, seconds: int, *options: str) -> float:
+    """One TCP stream to ``address`` by iperf3."""
     done = client.run(["iperf3", "-J", "-c", address, "-p", str(PORT), "-t", str(seconds), "-O", "0.5", *options])
     received: float = json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]
     return received / 1e9

@@ -111,6 +111,14 @@ def site(lab: Lab, number: int, outside: str, publics: tuple[str, ...] = (), *, 
     return Site(router, state, guest, other, public, f"10.{number}.1.0/24")
 
 
+def with_networks(built: Site, number: int, count: int) -> None:
+    """Give a site's first guest network, and the guest in it, ``count`` subnets 10.<number>.<10 and more>.0/24."""
+    [inside] = [nic for nic in built.state["interfaces"]["interfaces"] if nic["name"] == "eth0"]
+    inside["addresses"] += [f"10.{number}.{10 + one}.1/24" for one in range(count)]
+    script = "".join(f"ip address add 10.{number}.{10 + one}.10/24 dev eth0; " for one in range(count))
+    built.guest.run(["sh", "-c", script])
+
+
 @dataclass
 class Pair:
     """Two sites and a host on the internet between them."""
@@ -118,6 +126,8 @@ class Pair:
     a: Site
     b: Site
     internet: Machine
+    #: the segment that their public addresses are on
+    outside: str
 
     def connect(self, **more: Any) -> tuple[Raw, Raw]:
         """The two ends' connections."""
@@ -142,4 +152,5 @@ def pair(lab: Lab, publics: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())) 
     """Two sites, 1 and 2."""
     outside = lab.segment("public")
     internet = lab.host("internet", outside, ["203.0.113.254/24"])
-    return Pair(site(lab, 1, outside, publics[0]), site(lab, 2, outside, publics[1], far=True), internet)
+    sites = site(lab, 1, outside, publics[0]), site(lab, 2, outside, publics[1], far=True)
+    return Pair(*sites, internet, outside)

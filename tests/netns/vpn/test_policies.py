@@ -15,7 +15,7 @@ import pytest
 
 from router.services.vpn.model import AEAD, NOT_IKEV1, Cipher, Group, Hash
 from tests.netns.lab import Lab
-from tests.netns.vpn.sites import Raw, Site, connection, site
+from tests.netns.vpn.sites import Raw, Site, connection, site, with_networks
 from tests.wait import wait_for
 
 CIPHERS, HASHES = get_args(Cipher), get_args(Hash)
@@ -41,14 +41,6 @@ def _combined(ciphers: Sequence[str]) -> list[Raw]:
     ]
 
 
-def _with_networks(built: Site, number: int, count: int) -> None:
-    """Give a site's first guest network, and the guest in it, a subnet for each tunnel."""
-    [inside] = [nic for nic in built.state["interfaces"]["interfaces"] if nic["name"] == "eth0"]
-    inside["addresses"] += [f"10.{number}.{10 + one}.1/24" for one in range(count)]
-    script = "".join(f"ip address add 10.{number}.{10 + one}.10/24 dev eth0; " for one in range(count))
-    built.guest.run(["sh", "-c", script])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["ikev1", "ikev2"])
 def test_all_connect(lab: Lab, version: str) -> None:
@@ -58,7 +50,7 @@ def test_all_connect(lab: Lab, version: str) -> None:
     ends = [[f"203.0.113.{first + one}" for one in range(count)] for first in (10, 100)]
     sites = [site(lab, number, outside, tuple(ends[number - 1])) for number in (1, 2)]
     for number, built in enumerate(sites, 1):
-        _with_networks(built, number, count)
+        with_networks(built, number, count)
     for number, built in enumerate(sites, 1):
         other = 3 - number
         built.push(
