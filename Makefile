@@ -71,8 +71,8 @@ check: $(VENV)/.installed ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## speed table with ratios; JSON under tests/bench/results/
-	$(BIN)/python -m tests.bench
+bench: setup ## speed table with ratios; JSON under tests/bench/results/; a part: make bench BENCH_ARGS="--only vpn"
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 schema: $(VENV)/.installed ## write the JSON Schemas of documents and status
 	$(BIN)/python -m tools.schemas
