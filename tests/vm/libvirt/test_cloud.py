@@ -11,7 +11,6 @@ import pytest
 from cs import CloudStack, CloudStackApiException
 
 from appliance.run import run
-from tests.netns.consoleproxy.browser import browser, page, pixel, wait_state
 from tests.netns.controlplane.cloud import Answer
 from tests.vm.libvirt.cloud import WEB, VirtualCloud
 from tests.vm.libvirt.site import BOOT, inside
@@ -77,37 +76,6 @@ def test_the_guest_is_on_the_internet_under_its_networks_address(
     [source] = api.listPublicIpAddresses(associatednetworkid=network["id"], issourcenat=True)["publicipaddress"]
     asked = f"for i in 1 2 3 4 5; do wget -q -O - http://{WEB}/ && break; sleep 1; done"
     assert cloud.sh(vm["id"], asked).stdout == source["ipaddress"]
-
-
-def test_the_guests_screen_is_in_a_browser_and_keys_arrive(
-    cloud: VirtualCloud, api: CloudStack, vm: Answer, tmp_path: Path
-) -> None:
-    screen = cloud.machines.console(vm["id"])
-    assert screen.security == "vnc" and screen.password
-    # a console of its own: blue, and its first line is kept
-    script = "printf '\\033[44m\\033[2J'; read -r line; echo $line >/run/typed"
-    cloud.sh(vm["id"], f'openvt -c 2 -s -- sh -c "{script}"')
-
-    def endpoint() -> Answer:
-        made: Answer = api.createConsoleEndpoint(virtualmachineid=vm["id"])["consoleendpoint"]
-        return made
-
-    with browser(cloud.outside(), tmp_path) as chromium, page(chromium) as opened:
-        opened.goto(wait_for(endpoint, 400, "a console proxy that is a virtual machine", interval=2)["url"])
-        wait_state(opened, "connected", BOOT)
-        wait_for(lambda: _is_blue(pixel(opened, 300, 200)), 30, "the guest's screen")
-        assert screen.password not in opened.content()
-        opened.locator("#screen canvas").click()
-        opened.keyboard.type("Hello {1}")
-        opened.keyboard.press("Enter")
-        wait_for(lambda: cloud.sh(vm["id"], "cat /run/typed").stdout == "Hello {1}\n", 30, "the typed line")
-    [proxy] = api.listSystemVms(systemvmtype="consoleproxy")["systemvm"]
-    assert proxy["agentstate"] == "Up"
-
-
-def _is_blue(colour: tuple[int, int, int]) -> bool:
-    red, green, blue = colour
-    return blue > 120 and red < 40 and green < 40
 
 
 def test_hosts_know_what_they_have_promised(api: CloudStack, vm: Answer) -> None:
