@@ -39,10 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
         wait.patience = PATIENCE / 2
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With virtual machines, of tests/netns those remain that are meant for any hypervisor.
 
-    What shares a machine is one group for ``--dist loadgroup``.
+    What shares a machine is one group for ``--dist loadgroup``, whose plugin reads the groups in this hook too.
     """
     if config.getoption("hypervisor") != "vm":
         return

@@ -47,7 +47,12 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/shm /dev/pts
 mount -t devpts devpts /dev/pts
+# the repository may be in /tmp
+mkdir /.repository
+mount --bind {repository} /.repository
 for place in /dev/shm /run /tmp; do mount -t tmpfs tmpfs $place; done
+mkdir -p {repository}
+mount --bind /.repository {repository}
 exec >/dev/ttyS0 2>&1
 ip link set lo up
 cd {repository}
@@ -95,7 +100,9 @@ def run_tests(directory: Path, tree: Path, tests: Sequence[str], timeout: float)
     """
     command = shlex.join([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no", *tests])
     initrd = directory / "initrd"
-    initrd.write_bytes(_initrd(directory / "first", tree, _SECOND.format(repository=_REPOSITORY, command=command)))
+    initrd.write_bytes(
+        _initrd(directory / "first", tree, _SECOND.format(repository=shlex.quote(str(_REPOSITORY)), command=command))
+    )
     serial = directory / "serial"
     argv = ["qemu-system-x86_64", *machine_options(2), "-m", str(_MEGABYTES), *DEVICES]
     argv += ["-kernel", str(tree / f"boot/vmlinuz-{_release(tree)}"), "-initrd", str(initrd)]

@@ -65,7 +65,7 @@ def request(router: Router, tls: ssl.SSLContext, head: bytes = b"GET /v1/status 
 def write_identity(path: Path, authority: Authority, name: str, purpose: Any) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(pem + authority._sign([x509.DNSName(name)], key.public_key(), purpose, LIFE))
+    path.write_bytes(pem + authority._sign([x509.DNSName(name)], key.public_key(), [purpose], LIFE))
     return path
 
 
