@@ -55,7 +55,7 @@ some := router/test_loadbalancer.py vpn/test_sites.py consoleproxy/test_sessions
 all := .
 VM := tests/vm $(addprefix tests/netns/,$($(SUITE))) --hypervisor vm
 vm: setup ## the image in virtual machines (built when it changed): make vm SUITE=all for every service, or a file of tests/netns
-	$(BIN)/python -m pytest $(VM) -n 2 --dist loadgroup $(PYTEST_ARGS) || $(ONCE_MORE) $(VM) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(VM) -n 2 --dist loadscope $(PYTEST_ARGS) || $(ONCE_MORE) $(VM) $(PYTEST_ARGS)
 
 image: setup ## the system VMs' image, build/image/gatehouse.qcow2: make image FORMATS=qcow2,raw,vmdk,vpc IMAGE_ARGS=--force
 	$(BIN)/python -m tools.image --formats $(FORMATS) $(IMAGE_ARGS)

@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import wait
 from tests.vm.accelerator import hardware
@@ -19,8 +21,8 @@ from tools.image import build
 from tools.image.__main__ import FOLDER
 
 NETNS = Path(__file__).parent / "netns"
-#: tests in these folders share machines; the first folder that fits counts
-GROUPS = {Path(__file__).parent / "vm/libvirt": "libvirt", Path(__file__).parent / "vm": "image", NETNS: "services"}
+#: tests below one of these share machines, so one process runs them; the first that fits counts
+GROUPS = ("tests/vm/libvirt", "tests/vm", "tests/netns")
 #: an emulated machine is so many times slower than a namespace
 PATIENCE = 2.0 if hardware() else 12.0
 
@@ -39,21 +41,27 @@ def pytest_configure(config: pytest.Config) -> None:
         wait.patience = PATIENCE / 2
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With virtual machines, of tests/netns those remain that are meant for any hypervisor.
-
-    What shares a machine is one group for ``--dist loadgroup``, whose plugin reads the groups in this hook too.
-    """
+    """With virtual machines, of tests/netns those remain that are meant for any hypervisor."""
     if config.getoption("hypervisor") != "vm":
         return
     unfit = [item for item in items if NETNS in item.path.parents and not _fits(item)]
     if unfit:
         config.hook.pytest_deselected(items=unfit)
         items[:] = [item for item in items if item not in unfit]
-    for item in items:
-        group = next((name for folder, name in GROUPS.items() if folder in item.path.parents), "")
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand all tests of a group to one process. (pytest-xdist's loadgroup finds no groups with pytest 9.2.)"""
+    if config.getoption("hypervisor") != "vm":
+        return None
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = _group
+    return scheduler
+
+
+def _group(nodeid: str) -> str:
+    return next((group for group in GROUPS if nodeid.startswith(group)), nodeid)
 
 
 def _fits(item: pytest.Item) -> bool:
