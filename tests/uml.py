@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 #: whether this is the inner machine
@@ -51,7 +53,16 @@ def run_tests(directory: Path, tests: Sequence[str], modules: Sequence[str], tim
     argv += ["con=null", "con0=fd:0,fd:1"]
     console = (directory / "console").open("wb")
     with console:
-        subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console, timeout=timeout, check=False)
+        machine = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
+        )
+        try:
+            machine.wait(timeout)
+        finally:
+            # its processes are processes of this machine, and outlive the first one
+            with suppress(ProcessLookupError):
+                os.killpg(machine.pid, signal.SIGKILL)
+            machine.wait()
     output = directory / "output"
     text = output.read_text(errors="replace") if output.exists() else ""
     status = directory / "status"

@@ -77,7 +77,7 @@ class Vault:
         keep = set()
         for secret in wanted:
             path = self._waiting(secret.address, secret.id)
-            if not self.is_fetched(secret.id) and not path.exists():
+            if not self.is_fetched(secret.id) and not _holds(path, secret.password):
                 _write(path, secret.password)
             if not self.is_fetched(secret.id):
                 keep.add(path.name)
@@ -104,10 +104,19 @@ class Vault:
         return self._fetched / f"id-{secret_id}"
 
 
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except FileNotFoundError:
+        return False
+
+
 def _write(path: Path, text: str) -> None:
-    """Make a file as a whole. Not flushed to disk: what is lost with the power comes again with the document."""
+    """Make a file as a whole, also when the power is cut: an empty one would be an empty password."""
     temporary = path.with_name(f".{path.name}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)

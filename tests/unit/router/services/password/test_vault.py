@@ -50,6 +50,14 @@ def test_put_takes_back_what_is_no_longer_wanted(vault: Vault, tmp_path: Path) -
     assert names(tmp_path) == ["pending/10.1.1.10_reset-2"]
 
 
+@pytest.mark.parametrize("left", ["", "on"])
+def test_put_mends_what_a_power_cut_left(vault: Vault, tmp_path: Path, left: str) -> None:
+    vault.put([FIRST])
+    (tmp_path / "vault/pending" / f"{ADDRESS}_{FIRST.id}").write_text(left)
+    vault.put([FIRST])
+    assert vault.read(ADDRESS) == FIRST
+
+
 def test_confirmation_during_put_wins(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     def confirm_first(path: Path, text: str) -> None:
         vault.confirm(ADDRESS, FIRST.id)
