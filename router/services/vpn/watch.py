@@ -44,6 +44,7 @@ _SILENCE = re.compile(r"(peer not responding, trying again|giving up after \d+ r
 _MEANING = {
     "AUTHENTICATION_FAILED": "the peer refused the preshared key or the identity",
     "NO_PROPOSAL_CHOSEN": "the peer has none of the IKE or ESP policies",
+    "no acceptable proposal found": "none of the peer's IKE or ESP policies is this connection's",
     "TS_UNACCEPTABLE": "the peer does not have these networks",
     "INVALID_ID_INFORMATION": "the peer does not have these networks",
 }

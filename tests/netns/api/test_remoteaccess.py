@@ -20,7 +20,7 @@ PASSWORD = "correct horse; battery #1"
 @pytest.fixture(scope="module")
 def device(cloud: Cloud) -> Ikev2Client:
     """Somebody's computer on the internet."""
-    lab = cast(Lab, SimpleNamespace(hypervisor=cloud.instances))
+    lab = cast(Lab, SimpleNamespace(hypervisor=cloud.instances, patience=1))
     return Ikev2Client(Machine(lab, INTERNET, ""), server="", identity="", authority="")
 
 
