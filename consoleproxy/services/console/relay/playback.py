@@ -87,9 +87,9 @@ class Clock:
         self.move(self._position)
 
     async def until(self, at: float) -> None:
-        """Return when the moment ``at`` is due."""
+        """Return when the moment ``at`` is due; the end is not, however it was come to, while the clock stands."""
         self._due = at
-        while at > self._skipped:
+        while at > self._skipped or (self.paused and at >= self.length):
             self._changed.clear()
             left = (at - self._now()) / self.speed
             if left <= 0 and not self.paused:

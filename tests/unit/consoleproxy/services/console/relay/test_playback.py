@@ -103,3 +103,18 @@ def test_waiting() -> None:
         await asyncio.wait_for(waiting, 5)
 
     asyncio.run(body())
+
+
+def test_it_stands_still_at_its_end_until_it_is_let_go() -> None:
+    async def body() -> None:
+        clock = Clock()
+        clock.begin(100)
+        clock.set(paused=True)
+        clock.move(1000)
+        ending = asyncio.ensure_future(clock.until(100))
+        await asyncio.sleep(0)
+        assert not ending.done()
+        clock.set(paused=False)
+        await asyncio.wait_for(ending, 10)
+
+    asyncio.run(body())
