@@ -6,12 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from appliance.schema.status import Status
 from controlplane import jobs, routers
 from controlplane.compute import vms
+from controlplane.convergence.compile.router import compile_router
 from controlplane.convergence.desired import desire
+from controlplane.convergence.intent.load import load
+from controlplane.convergence.observe import take_status
+from controlplane.convergence.roles import role_of
 from controlplane.errors import ApiError
 from controlplane.network import addresses
 from controlplane.securitygroups import desired as policy
@@ -30,6 +36,7 @@ from controlplane.store.models import (
     Zone,
     now,
 )
+from router.document import RouterDocument
 from tests.control import Caller, FakeRuntime, answer_of
 
 
@@ -205,6 +212,10 @@ def result_of(runtime: FakeRuntime, answer: dict[str, Any]) -> dict[str, Any]:
         return result
 
 
+def _router(session: Session, network_id: str) -> Appliance:
+    return session.scalars(select(Appliance).where(Appliance.network_id == network_id)).one()
+
+
 @dataclass
 class Tenant:
     """Calls of one user, and the ids that most of them need."""
@@ -244,6 +255,32 @@ class Tenant:
         params = {"zoneid": self.zone, "templateid": self.template, "serviceofferingid": self.size} | params
         made: dict[str, Any] = self.run("deployVirtualMachine", **params)
         return made
+
+    def router_state(self, network_id: str) -> dict[str, Any]:
+        """The state that a network's router would be sent now; the document must be a valid one."""
+        with self.runtime.database.reading() as session:
+            router = _router(session, network_id)
+            body = compile_router(load(session, router.id, self.runtime.secrets, "cloud", self.runtime.configuration))
+        RouterDocument.model_validate(from_json(body))
+        state: dict[str, Any] = from_json(body)["state"]
+        return state
+
+    def take_reports(self, network_id: str, reports: dict[str, Any]) -> bool:
+        """Take in what the services of a network's router report; whether it was news."""
+        with self.runtime.database.transaction() as session:
+            router = _router(session, network_id)
+            status = Status(
+                id=router.id,
+                role="router",
+                version=router.version or "1",
+                started=1.0,
+                generation=router.observed_generation,
+                digest="",
+                reports=reports,
+            )
+            news = role_of(router).has_reports(router, status)
+            take_status(session, router, status)
+            return news
 
     def address(self, network_id: str, **params: object) -> dict[str, Any]:
         made: dict[str, Any] = self.run("associateIpAddress", networkid=network_id, **params)

@@ -36,6 +36,12 @@ class ClientRange:
         return f"{self.first}-{self.last}"
 
 
+def need(row: RemoteAccessVpn) -> None:
+    """ParameterError when a remote access VPN is being deleted."""
+    if row.state == vpn.REMOVED:
+        raise ParameterError(f"remote access VPN {row.id} is being deleted")
+
+
 def parse_range(text: str) -> ClientRange:
     """A range such as 10.1.2.1-10.1.2.8. ParameterError unless it is private, with 3 to 4096 addresses."""
     start, _, end = text.partition("-")

@@ -119,13 +119,14 @@ def _runs(state: str) -> bool | None:
     return None if state in ("Starting", "Stopping") else state == "Running"
 
 
-def _nics_of(column: Any) -> Callable[[list[str]], Select[Any]]:
-    return lambda ids: select(Nic.id).where(column.in_(ids))
+def _ids_by(column: Any) -> Callable[[list[str]], Select[Any]]:
+    """The ids of those rows of a column's table that have one of some values in it."""
+    return lambda values: select(column.class_.id).where(column.in_(values))
 
 
 @meter(
     UsageType.NETWORK_OFFERING,
-    touched_by={Nic: None, Vm: _nics_of(Nic.vm_id), Network: _nics_of(Nic.network_id)},
+    touched_by={Nic: None, Vm: _ids_by(Nic.vm_id), Network: _ids_by(Nic.network_id)},
 )
 def nics(session: Session, ids: Ids) -> Iterator[Worth]:
     """A VM uses the network offering of each of its NICs while it runs."""
@@ -212,16 +213,12 @@ def vpn_users(session: Session, ids: Ids) -> Iterator[Worth]:
         yield Worth(UsageType.VPN_USERS, row.id, row.account_id, "", {"name": row.name}, counts=counts)
 
 
-def _memberships_of(column: Any) -> Callable[[list[str]], Select[Any]]:
-    return lambda ids: select(SecurityGroupMember.id).where(column.in_(ids))
-
-
 @meter(
     UsageType.SECURITY_GROUP,
     touched_by={
         SecurityGroupMember: None,
-        Vm: _memberships_of(SecurityGroupMember.vm_id),
-        SecurityGroup: _memberships_of(SecurityGroupMember.group_id),
+        Vm: _ids_by(SecurityGroupMember.vm_id),
+        SecurityGroup: _ids_by(SecurityGroupMember.group_id),
     },
 )
 def memberships(session: Session, ids: Ids) -> Iterator[Worth]:

@@ -114,8 +114,7 @@ def _not_created(session: Session, job: AsyncJob, *, vpn_id: str) -> None:
 )
 def update_remote_access_vpn(call: Call, params: UpdateRemoteAccessVpn) -> Async:
     row = call.lookup(RemoteAccessVpn, params.id)
-    if row.state == vpn.REMOVED:
-        raise ParameterError(f"remote access VPN {row.id} is being deleted")
+    remoteaccess.need(row)
     if params.fordisplay is not None:
         row.for_display = params.fordisplay
     if params.servername is not None:

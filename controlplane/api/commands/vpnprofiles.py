@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.api.call import Call
 from controlplane.api.command import Params, Response, command, param, shown
 from controlplane.errors import ParameterError
-from controlplane.network import remoteaccess, vpn, vpnusers
+from controlplane.network import remoteaccess, vpnusers
 from controlplane.store.models import RemoteAccessVpn
 from controlplane.vpnprofiles.clients import PROFILES
 from controlplane.vpnprofiles.model import Server
@@ -41,8 +41,7 @@ class VpnClientProfileResponse(Response):
 )
 def get_vpn_client_profile(call: Call, params: GetVpnClientProfile) -> VpnClientProfileResponse:
     row = call.lookup(RemoteAccessVpn, params.id)
-    if row.state == vpn.REMOVED:
-        raise ParameterError(f"remote access VPN {row.id} is being deleted")
+    remoteaccess.need(row)
     make = PROFILES.get((params.client, params.protocol))
     if make is None:
         others = ", ".join(client for client, protocol in PROFILES if protocol == params.protocol)

@@ -14,8 +14,7 @@ from controlplane import systemvms
 from controlplane.console import certificates
 from controlplane.console.names import names_of
 from controlplane.console.settings import words
-from controlplane.convergence.intent.rows import ApplianceNic, GuestNetwork, PublicAddress
-from controlplane.convergence.intent.systemvm import outward
+from controlplane.convergence.intent.systemvm import SystemVmIntent, common, outward
 from controlplane.core import Core
 from controlplane.store.models import Appliance, ConsoleSession, PublicIp, VlanIpRange, Vm
 
@@ -39,16 +38,10 @@ class Screen(NamedTuple):
         return f"Screen({self.id})"
 
 
-@dataclass(frozen=True)
-class ProxyIntent:
+@dataclass(frozen=True, kw_only=True)
+class ProxyIntent(SystemVmIntent):
     """Everything one console proxy's document is made of, at one generation."""
 
-    appliance_id: str
-    generation: int
-    name: str
-    control_address: str
-    nics: tuple[ApplianceNic, ...]
-    addresses: tuple[PublicAddress, ...]
     certificate: certificates.ServedCertificate = field(repr=False)
     domain: str | None
     #: first and last addresses of the zone's public ranges, which names stand for
@@ -64,12 +57,6 @@ class ProxyIntent:
     recording_age: int
     acknowledged: int
     sessions: tuple[Screen, ...]
-    #: a system VM serves no guest network
-    networks: tuple[GuestNetwork, ...] = ()
-
-    @property
-    def segments(self) -> frozenset[str]:
-        return frozenset(address.segment for address in self.addresses)
 
 
 def prepare(session: Session, proxy: Appliance, core: Core) -> bool:
@@ -97,12 +84,7 @@ def load(session: Session, appliance_id: str, core: Core) -> ProxyIntent:
     ranges = select(VlanIpRange.start_ip, VlanIpRange.end_ip)
     ranges = ranges.where(VlanIpRange.zone_id == zone, VlanIpRange.network_id.is_(None))
     return ProxyIntent(
-        appliance_id=appliance_id,
-        generation=proxy.desired_generation,
-        name=proxy.name,
-        control_address=proxy.control_address,
-        nics=tuple(ApplianceNic(**nic) for nic in proxy.nics),
-        addresses=(public,),
+        **common(proxy, public),
         certificate=certificates.served(session, core.secrets, appliance_id, names.host),
         domain=names.domain,
         ranges=tuple(sorted((row.start_ip, row.end_ip) for row in session.execute(ranges))),

@@ -6,30 +6,17 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from controlplane.convergence.intent.rows import ApplianceNic, GuestNetwork, PublicAddress
-from controlplane.convergence.intent.systemvm import outward
+from controlplane.convergence.intent.systemvm import SystemVmIntent, common, outward
 from controlplane.core import Core
 from controlplane.store.models import Appliance, Zone
 
 
-@dataclass(frozen=True)
-class SsvmIntent:
+@dataclass(frozen=True, kw_only=True)
+class SsvmIntent(SystemVmIntent):
     """Everything one SSVM's document is made of, at one generation."""
 
-    appliance_id: str
-    generation: int
-    name: str
-    control_address: str
-    nics: tuple[ApplianceNic, ...]
-    addresses: tuple[PublicAddress, ...]
     #: the zone's public resolvers, for the names in URLs
     resolvers: tuple[str, ...]
-    #: a system VM serves no guest network
-    networks: tuple[GuestNetwork, ...] = ()
-
-    @property
-    def segments(self) -> frozenset[str]:
-        return frozenset(address.segment for address in self.addresses)
 
 
 def load(session: Session, appliance_id: str, core: Core) -> SsvmIntent:
@@ -37,11 +24,6 @@ def load(session: Session, appliance_id: str, core: Core) -> SsvmIntent:
     row = session.get_one(Appliance, appliance_id)
     zone = session.get_one(Zone, row.zone_id)
     return SsvmIntent(
-        appliance_id=appliance_id,
-        generation=row.desired_generation,
-        name=row.name,
-        control_address=row.control_address,
-        nics=tuple(ApplianceNic(**nic) for nic in row.nics),
-        addresses=(outward(session, appliance_id),),
+        **common(row, outward(session, appliance_id)),
         resolvers=tuple(address for address in (zone.dns1, zone.dns2) if address),
     )

@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from sqlalchemy.orm import Session
 
 from controlplane import systemvms
-from controlplane.convergence.intent.rows import PublicAddress, public_segment
-from controlplane.store.models import VlanIpRange
+from controlplane.convergence.intent.rows import ApplianceNic, GuestNetwork, PublicAddress, public_segment
+from controlplane.store.models import Appliance, VlanIpRange
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemVmIntent:
+    """What every system VM's document is made of, at one generation."""
+
+    appliance_id: str
+    generation: int
+    name: str
+    control_address: str
+    nics: tuple[ApplianceNic, ...]
+    addresses: tuple[PublicAddress, ...]
+    #: a system VM serves no guest network
+    networks: tuple[GuestNetwork, ...] = ()
+
+    @property
+    def segments(self) -> frozenset[str]:
+        return frozenset(address.segment for address in self.addresses)
+
+
+def common(row: Appliance, public: PublicAddress) -> dict[str, Any]:
+    """The fields of ``SystemVmIntent`` for a system VM at a public address."""
+    return {
+        "appliance_id": row.id,
+        "generation": row.desired_generation,
+        "name": row.name,
+        "control_address": row.control_address,
+        "nics": tuple(ApplianceNic(**nic) for nic in row.nics),
+        "addresses": (public,),
+    }
 
 
 def outward(session: Session, appliance_id: str) -> PublicAddress:

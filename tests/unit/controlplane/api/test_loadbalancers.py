@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from pydantic_core import from_json
 from sqlalchemy import select
 
 from appliance.schema.status import Status
-from controlplane.convergence.compile.router import compile_router
-from controlplane.convergence.intent.load import load
 from controlplane.convergence.observe import take_status
 from controlplane.store.models import Appliance, SslCertificate
-from router.document import RouterDocument
 from tests.acting import Tenant
 from tests.certificates import self_signed
 
@@ -38,12 +34,7 @@ class Site:
 
     def document(self) -> dict[str, Any]:
         """The load balancer section that the router would be sent now; it must be a valid one."""
-        runtime = self.tenant.runtime
-        with runtime.database.reading() as session:
-            router = session.scalars(select(Appliance).where(Appliance.network_id == self.network)).one()
-            body = compile_router(load(session, router.id, runtime.secrets, "cloud", runtime.configuration))
-        RouterDocument.model_validate(from_json(body))
-        section: dict[str, Any] = from_json(body)["state"].get("loadbalancer", {})
+        section: dict[str, Any] = self.tenant.router_state(self.network).get("loadbalancer", {})
         return section
 
     def balanced(self) -> dict[str, Any]:

@@ -11,18 +11,11 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from pydantic_core import from_json
 from sqlalchemy import select, update
 
-from appliance.schema.status import Status
-from controlplane.convergence.compile.router import compile_router
-from controlplane.convergence.intent.load import load
-from controlplane.convergence.observe import take_status
-from controlplane.convergence.roles import role_of
 from controlplane.network import remoteaccess
 from controlplane.store.models import (
     Account,
-    Appliance,
     AsyncJob,
     Network,
     NetworkOffering,
@@ -33,7 +26,6 @@ from controlplane.store.models import (
 )
 from controlplane.usage.types import UsageType
 from controlplane.vpnprofiles.clients import PROFILES
-from router.document import RouterDocument
 from tests.acting import Tenant
 
 PASSWORD = "correct horse; battery #1"
@@ -59,12 +51,7 @@ class Site:
 
     def sent(self) -> list[dict[str, Any]]:
         """Remote access as the router would be sent now; the document must be a valid one."""
-        runtime = self.tenant.runtime
-        with runtime.database.reading() as session:
-            router = session.scalars(select(Appliance).where(Appliance.network_id == self.network)).one()
-            body = compile_router(load(session, router.id, runtime.secrets, "cloud", runtime.configuration))
-        RouterDocument.model_validate(from_json(body))
-        found: list[dict[str, Any]] = from_json(body)["state"].get("vpn", {}).get("remote", [])
+        found: list[dict[str, Any]] = self.tenant.router_state(self.network).get("vpn", {}).get("remote", [])
         return found
 
     def report(self, *numbers: int, event: str = "connect", detail: str = "") -> bool:
@@ -72,20 +59,7 @@ class Site:
         entry = {"event": event, "user": "ann", "protocol": "ikev2", "client": "10.1.2.6", "peer": "198.51.100.7"}
         log = [{"number": number, "at": "2030-01-01T00:00:00Z", **entry} for number in numbers]
         remote = {self.address["ipaddress"]: {"sessions": [], "log": log, "detail": detail}}
-        with self.tenant.runtime.database.transaction() as session:
-            router = session.scalars(select(Appliance).where(Appliance.network_id == self.network)).one()
-            status = Status(
-                id=router.id,
-                role="router",
-                version=router.version or "1",
-                started=1.0,
-                generation=router.observed_generation,
-                digest="",
-                reports={"vpn": {"connections": {}, "remote": remote}},
-            )
-            news = role_of(router).has_reports(router, status)
-            take_status(session, router, status)
-            return news
+        return self.tenant.take_reports(self.network, {"vpn": {"connections": {}, "remote": remote}})
 
     def users(self) -> list[str]:
         """Names of the users that the router would be sent now."""

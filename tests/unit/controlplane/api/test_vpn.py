@@ -6,16 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from pydantic_core import from_json
 from sqlalchemy import select
 
-from appliance.schema.status import Status
-from controlplane.convergence.compile.router import compile_router
-from controlplane.convergence.intent.load import load
-from controlplane.convergence.observe import take_status
-from controlplane.convergence.roles import role_of
-from controlplane.store.models import Appliance, AsyncJob, VpnCustomerGateway
-from router.document import RouterDocument
+from controlplane.store.models import AsyncJob, VpnCustomerGateway
 from router.services.vpn.model import EspPolicy, IkePolicy, SiteConnection
 from tests.acting import Tenant
 
@@ -50,30 +43,14 @@ class Site:
 
     def document(self) -> list[dict[str, Any]]:
         """The connections that the router would be sent now; the document must be a valid one."""
-        runtime = self.tenant.runtime
-        with runtime.database.reading() as session:
-            router = session.scalars(select(Appliance).where(Appliance.network_id == self.network)).one()
-            body = compile_router(load(session, router.id, runtime.secrets, "cloud", runtime.configuration))
-        RouterDocument.model_validate(from_json(body))
-        found: list[dict[str, Any]] = from_json(body)["state"].get("vpn", {}).get("connections", [])
+        found: list[dict[str, Any]] = self.tenant.router_state(self.network).get("vpn", {}).get("connections", [])
         return found
 
     def report(self, id: str, state: str, detail: str = "") -> bool:
         """Take in what the router says of a connection; whether it was news."""
-        with self.tenant.runtime.database.transaction() as session:
-            router = session.scalars(select(Appliance).where(Appliance.network_id == self.network)).one()
-            status = Status(
-                id=router.id,
-                role="router",
-                version=router.version or "1",
-                started=1.0,
-                generation=router.observed_generation,
-                digest="",
-                reports={"vpn": {"connections": {id: {"state": state, "detail": detail}}}},
-            )
-            news = role_of(router).has_reports(router, status)
-            take_status(session, router, status)
-            return news
+        return self.tenant.take_reports(
+            self.network, {"vpn": {"connections": {id: {"state": state, "detail": detail}}}}
+        )
 
 
 @pytest.fixture
