@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -32,6 +33,12 @@ def browser(inside: Sequence[str], directory: Path) -> Iterator[Browser]:
     program = directory / "chromium"
     program.write_text(f'#!/bin/sh\nexec {shlex.join(inside)} /usr/bin/chromium "$@"\n')
     program.chmod(0o755)
+    # an address that becomes usable is a change of network to Chromium, which breaks off what it was loading
+    wait_for(
+        lambda: not _words(inside, "ip", "-oneline", "address", "show", "tentative"),
+        10,
+        "addresses that are not tentative",
+    )
     with sync_playwright() as playwright:
         # Playwright talks to it over two pipes, which reach into the machine
         running = playwright.chromium.launch(executable_path=program, args=list(FLAGS), timeout=60_000)
@@ -39,6 +46,10 @@ def browser(inside: Sequence[str], directory: Path) -> Iterator[Browser]:
             yield running
         finally:
             running.close()
+
+
+def _words(inside: Sequence[str], *argv: str) -> list[str]:
+    return subprocess.run([*inside, *argv], check=True, capture_output=True, text=True).stdout.split()
 
 
 @contextmanager

@@ -39,6 +39,16 @@ def test_the_screen_is_there(world: World, chromium: Browser, screen: Screen) ->
     assert gone["time"] >= gone["began"]
 
 
+def test_a_page_that_lost_a_part_loads_again(world: World, chromium: Browser, screen: Screen) -> None:
+    _, token = world.session(screen.target())
+    with page(chromium) as opened:
+        opened.route("**/keys.js", lambda route: route.abort("connectionreset"))
+        opened.goto(world.url(token))
+        wait_for(lambda: opened.locator("#heading").inner_text() == "The page did not load", 10, "what went wrong")
+        opened.unroute("**/keys.js")
+        wait_state(opened, "connected")
+
+
 def test_keys_arrive(world: World, chromium: Browser, screen: Screen) -> None:
     screen.terminal("/run/typed")
     _, token = world.session(screen.target())

@@ -20,7 +20,7 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
-_OWN = {"": "index.html", **{name: name for name in ("console.js", "keys.js", "style.css", "icon.svg")}}
+_OWN = {"": "index.html", **{name: name for name in ("boot.js", "console.js", "keys.js", "style.css", "icon.svg")}}
 
 
 @dataclass(frozen=True)
