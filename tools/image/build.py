@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,7 @@ from tools.image.root import BuildError
 log = logging.getLogger(__name__)
 
 NAME = "gatehouse"
+_SCRATCH = ".work-"
 #: options of mksquashfs; see "Decisions" in README for what was measured
 SQUASH = ("-comp", "zstd", "-Xcompression-level", "19", "-b", "131072")
 _COMMAND_LINE = "console=tty0 console=ttyS0,115200 quiet loglevel=4 net.ifnames=0 panic=10 cryptomgr.notests"
@@ -143,15 +146,44 @@ def _checksums(folder: Path) -> None:
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """A directory for what is in between, gone at the end."""
-    work = Path(tempfile.mkdtemp(prefix=".work-", dir=folder))
+    """A directory for what is in between, gone at the end; those of builds that were killed go first."""
+    for left in folder.glob(f"{_SCRATCH}*"):
+        with _locked(left) as abandoned:
+            if abandoned:
+                log.info("removing %s, which a build left behind", left)
+                for mounted in reversed(_mounted(left)):
+                    run(["umount", "--lazy", mounted])
+                shutil.rmtree(left)
+    work = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
     work.chmod(0o755)  # apt downloads as a user of its own
+    with _locked(work):
+        try:
+            yield work
+        finally:
+            if _mounted(work):
+                raise BuildError(f"something is still mounted below {work}; unmount it and remove that directory")
+            shutil.rmtree(work)
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[bool]:
+    """Hold a directory as long as this process lives; False when another one does (flock(2))."""
+    descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield work
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except BlockingIOError:
+            held = False
+        yield held
     finally:
-        if any(line.split()[1].startswith(f"{work}/") for line in Path("/proc/self/mounts").read_text().splitlines()):
-            raise BuildError(f"something is still mounted below {work}; unmount it and remove that directory")
-        shutil.rmtree(work)
+        os.close(descriptor)
+
+
+def _mounted(work: Path) -> list[str]:
+    """Mount points below a directory, the outer ones first."""
+    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [point for point in points if point.startswith(f"{work.resolve()}/")]
 
 
 def compare(first: Path, second: Path) -> list[str]:

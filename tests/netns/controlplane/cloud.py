@@ -219,12 +219,6 @@ class Cloud:
         self.start()
 
 
-def memory_of(pid: int) -> int:
-    """Proportional set size of a process in KiB (proc_pid_smaps(5))."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-
-
 def seconds(since: float) -> float:
     return round(time.monotonic() - since, 2)
 
