@@ -95,6 +95,13 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="the qcow2 image that routers boot as virtual machines (default: templates/systemvm.qcow2 of the storage)",
     )
     parser.add_argument(
+        "--ssh-keys",
+        type=Path,
+        metavar="FILE",
+        help="public keys, one a line, that log in as root to routers and system VMs in virtual machines, at port "
+        "3922 of their control addresses, from their next start on (default: nobody)",
+    )
+    parser.add_argument(
         "--integration-port",
         type=port_number,
         metavar="N",
@@ -178,7 +185,9 @@ def _serve(options: argparse.Namespace) -> int:
             host=host,
             port=port,
             hypervisor=options.hypervisor,
-            hypervisor_options=HypervisorOptions(options.libvirt_uri, options.storage, options.system_image),
+            hypervisor_options=HypervisorOptions(
+                options.libvirt_uri, options.storage, options.system_image, options.ssh_keys
+            ),
             integration_port=options.integration_port,
             certificate=options.tls_certificate,
             key=options.tls_key,

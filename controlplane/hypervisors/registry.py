@@ -18,6 +18,8 @@ class HypervisorOptions:
     #: directory of what virtual machines run from; the default is beside the data directory
     storage: Path | None = None
     system_image: Path | None = None
+    #: file with the public keys of those who may log in to appliances
+    ssh_keys: Path | None = None
 
 
 def _namespace(data: Path, _options: HypervisorOptions) -> Hypervisor:
@@ -40,6 +42,7 @@ def _libvirt(data: Path, options: HypervisorOptions) -> Hypervisor:
         options.storage or data.absolute().with_name(f"{data.absolute().name}-storage"),
         uri=options.libvirt_uri or DEFAULT_URI,
         system_image=options.system_image,
+        ssh_keys=options.ssh_keys,
     )
 
 

@@ -42,6 +42,7 @@ from controlplane.hypervisors.bridges import (
     save_segments,
 )
 from controlplane.hypervisors.libvirt import guestagent
+from controlplane.hypervisors.libvirt.administrators import read_keys
 from controlplane.hypervisors.libvirt.domain import VNC_PASSWORD, Disk, Machine, Port, domain_xml, port_xml
 from controlplane.hypervisors.libvirt.host import Host
 from controlplane.hypervisors.libvirt.remote.keys import Keys
@@ -65,17 +66,24 @@ class LibvirtHypervisor:
     """One data directory's virtual machines and their networks.
 
     ``directory`` (mode 0700) is for records, ``storage`` for what QEMU opens. ``uri`` is the first host; others are
-    added by ``add_host`` and remembered.
+    added by ``add_host`` and remembered. ``ssh_keys`` is a file of public keys that log in to appliances.
     """
 
     name = "KVM"
 
     def __init__(
-        self, directory: Path, storage: Path, *, uri: str = DEFAULT_URI, system_image: Path | None = None
+        self,
+        directory: Path,
+        storage: Path,
+        *,
+        uri: str = DEFAULT_URI,
+        system_image: Path | None = None,
+        ssh_keys: Path | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self.storage = Storage(storage.absolute(), system_image.absolute() if system_image else None)
         self._uri = uri
+        self._ssh_keys = ssh_keys.absolute() if ssh_keys else None
         self._records = Records(self.directory / "instances")
         self._segments_file = self.directory / "segments.json"
         self._hosts_file = self.directory / "hosts.json"
@@ -94,6 +102,9 @@ class LibvirtHypervisor:
         """Connect to the hosts, adopt what runs there, and remove what a crash left half made."""
         if self._opened:
             return
+        if self._ssh_keys is not None:
+            # what is wrong with them is told now, and not when a router starts
+            read_keys(self._ssh_keys)
         self._hosts = {}
         self._records.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.storage.open(self._owner)
@@ -328,6 +339,8 @@ class LibvirtHypervisor:
                 return
             disk, state = self.storage.appliance_disks(spec.id)
             files = {**spec.identity, "hostname": spec.hostname.encode()}
+            if self._ssh_keys is not None:
+                files["authorized_keys"] = read_keys(self._ssh_keys)
             names = host.side.write_identity(spec.id, files, host.qemu_user)
             try:
                 self._create(

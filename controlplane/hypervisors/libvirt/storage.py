@@ -46,7 +46,7 @@ class Storage:
         """The image of a template. Raises HypervisorError saying where to put it."""
         path = self.templates / f"{name}.qcow2"
         if Path(name).name != name or not path.is_file():
-            how = "make it with: make guest-image" if name == "builtin" else "copy a qcow2 image"
+            how = "make it with: make guest-image" if name in ("builtin", "bare") else "copy a qcow2 image"
             raise HypervisorError(f"template {name} has no image; {how}, and put it at {path}")
         return path
 
