@@ -30,7 +30,6 @@ SYSTEM_EVENTS = {
     "VPN.USER.DISCONNECT": "a VPN user's connection to a remote access VPN ended",
     "ALERT.USAGE.SANITY": "usage records that cannot be right",
     "HOST.EVICT": "a router or system VM was stopped because its host goes into maintenance",
-    "VM.MIGRATE": "a virtual machine was moved to another host while it ran",
     "SG.REPAIR": "somebody changed the filter of guests' ports behind the control plane's back, and it was repaired",
     "NETWORK.GC": "a network without guests was shut down",
 }

@@ -120,6 +120,12 @@ def _destroy(session: Session, vm_id: str, expunge: bool) -> None:
         vms.expunge(session, vm)
 
 
+def _migrate(session: Session, vm_id: str, host_id: str, source_id: str) -> None:
+    vm = session.get_one(Vm, vm_id)
+    assert vm.host_id == source_id
+    vm.host_id = host_id
+
+
 def _add_nic(session: Session, vm_id: str, nic_id: str) -> None:
     _implement(session, session.get_one(Nic, nic_id).network_id)
 
@@ -184,6 +190,7 @@ WORKFLOWS: dict[str, Callable[..., None]] = {
     "stop_vm": _stop,
     "reboot_vm": _reboot,
     "destroy_vm": _destroy,
+    "migrate_vm": _migrate,
     "add_nic": _add_nic,
     "follow_nic": _follow_nic,
     "remove_nic": _remove_nic,

@@ -69,47 +69,101 @@ def promised(session: Session, host_ids: Sequence[str]) -> dict[str, Amount]:
     return amounts
 
 
+@dataclass(frozen=True)
+class Offer:
+    """A host for an instance: what is free there, without what the instance itself has, and why it cannot go there."""
+
+    host: Host
+    free: Amount
+    #: "" when it can
+    reason: str
+
+
+def offers(session: Session, configuration: Configuration, instance: Vm | Appliance) -> list[Offer]:
+    """Every host of the instance's zone, the oldest first."""
+    statement = (
+        select(Host)
+        .join(Cluster, Cluster.id == Host.cluster_id)
+        .join(Pod, Pod.id == Cluster.pod_id)
+        .where(Pod.zone_id == instance.zone_id)
+        .order_by(Host.created)
+    )
+    hosts = list(session.scalars(statement))
+    needed = _needed(session, instance)
+    taken = promised(session, [host.id for host in hosts])
+    found = []
+    for host in hosts:
+        there = total(session, configuration, host)
+        free = Amount(there.mhz - taken[host.id].mhz, there.memory - taken[host.id].memory)
+        if instance.host_id == host.id and instance.state in OCCUPYING:
+            free += needed
+        found.append(Offer(host, free, _closed(host) or _full(host, free, needed)))
+    return found
+
+
 def place(session: Session, configuration: Configuration, instance: Vm | Appliance) -> Host:
     """Give ``instance`` a host in its zone: the one that it was on when that has room, else the emptiest.
 
     In the transaction that makes it Starting, so that no capacity is promised twice. Hosts that are down or in
     maintenance get nothing. Raises CapacityError.
     """
-    statement = (
-        select(Host)
-        .join(Cluster, Cluster.id == Host.cluster_id)
-        .join(Pod, Pod.id == Cluster.pod_id)
-        .where(Pod.zone_id == instance.zone_id, Host.resource_state == "Enabled", Host.state == "Up")
-        .where(Cluster.allocation_state == "Enabled", Pod.allocation_state == "Enabled")
-        .order_by(Host.created)
-    )
-    hosts = list(session.scalars(statement))
-    offering = session.get(ServiceOffering, instance.service_offering_id) if instance.service_offering_id else None
-    needed = size_of(offering)
-    taken = promised(session, [host.id for host in hosts])
-    free = {}
-    for host in hosts:
-        there = total(session, configuration, host)
-        left = Amount(there.mhz - taken[host.id].mhz, there.memory - taken[host.id].memory)
-        own = instance.host_id == host.id and instance.state in OCCUPYING
-        if own:
-            left += needed
-        if not host.reserves or (left.mhz >= needed.mhz and left.memory >= needed.memory):
-            free[host.id] = left
-    fitting = [host for host in hosts if host.id in free]
+    there = offers(session, configuration, instance)
+    fitting = [offer for offer in there if not offer.reason]
     if not fitting:
-        raise CapacityError(_problem(session, instance, needed, hosts))
-    chosen = next((host for host in fitting if host.id == instance.host_id), None)
-    chosen = chosen or max(fitting, key=lambda host: free[host.id].memory)
+        raise CapacityError(_problem(session, instance, any(not _closed(offer.host) for offer in there)))
+    own = next((offer for offer in fitting if offer.host.id == instance.host_id), None)
+    chosen = (own or max(fitting, key=lambda offer: offer.free.memory)).host
     instance.host_id = chosen.id
     session.flush()
     return chosen
 
 
-def _problem(session: Session, instance: Vm | Appliance, needed: Amount, hosts: Sequence[Host]) -> str:
+def destination(session: Session, configuration: Configuration, vm: Vm, host_id: str | None = None) -> Host:
+    """The host that a running guest can move to: that one, or without one the emptiest. Raises CapacityError."""
+    there = [offer for offer in offers(session, configuration, vm) if offer.host.id != vm.host_id]
+    if host_id is not None:
+        offer = next((offer for offer in there if offer.host.id == host_id), None)
+        if offer is None:
+            raise CapacityError(f"the host is not in the zone of {vm.name}; findHostsForMigration has those that are")
+        if offer.reason:
+            raise CapacityError(f"{vm.name} cannot move to host {offer.host.name}, {offer.reason}")
+        return offer.host
+    fitting = [offer for offer in there if not offer.reason]
+    if not fitting:
+        reasons = "; ".join(f"host {offer.host.name} {offer.reason.removeprefix('which ')}" for offer in there)
+        raise CapacityError(
+            f"{vm.name} can move to no other host: {reasons or 'there is none in its zone, see addHost'}"
+        )
+    return max(fitting, key=lambda offer: offer.free.memory).host
+
+
+def _needed(session: Session, instance: Vm | Appliance) -> Amount:
+    return size_of(session.get(ServiceOffering, instance.service_offering_id) if instance.service_offering_id else None)
+
+
+def _closed(host: Host) -> str:
+    """Why a host takes nothing new, "" when it does."""
+    if host.state != "Up":
+        return f"which is {host.state.lower()}"
+    if host.resource_state != "Enabled":
+        return f"which is in state {host.resource_state}"
+    if host.cluster.allocation_state != "Enabled" or host.cluster.pod.allocation_state != "Enabled":
+        return "whose cluster or pod is disabled"
+    return ""
+
+
+def _full(host: Host, free: Amount, needed: Amount) -> str:
+    if not host.reserves or (free.mhz >= needed.mhz and free.memory >= needed.memory):
+        return ""
+    left = f"{max(free.mhz, 0)} MHz and {max(free.memory, 0) >> 20} MB"
+    return f"which has {left} left of the {needed.mhz} MHz and {needed.memory >> 20} MB that it needs"
+
+
+def _problem(session: Session, instance: Vm | Appliance, any_open: bool) -> str:
     zone = session.get_one(Zone, instance.zone_id).name
-    if not hosts:
+    if not any_open:
         return f"zone {zone} has no host that is up and enabled; cancel a maintenance or add a host"
+    needed = _needed(session, instance)
     return (
         f"no host of zone {zone} has {needed.mhz} MHz and {needed.memory >> 20} MB left for {instance.name}; stop "
         f"instances, add a host, or raise {CPU_FACTOR} or {MEMORY_FACTOR}"

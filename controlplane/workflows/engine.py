@@ -20,7 +20,7 @@ from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core
 from controlplane.errors import ApiError
 from controlplane.store.models import AsyncJob
-from controlplane.workflows import maintenance, networks, routers, securitygroups, systemvms, vms
+from controlplane.workflows import maintenance, migration, networks, routers, securitygroups, systemvms, vms
 from controlplane.workflows.flow import Flow, Locks
 from controlplane.workflows.nics import follow_nic
 
@@ -44,6 +44,7 @@ WORKFLOWS: Mapping[str, Callable[..., None]] = {
         systemvms.destroy_system_vm,
         systemvms.show_certificates,
         maintenance.prepare_host,
+        migration.migrate_vm,
         vms.deploy_vm,
         vms.start_vm,
         vms.stop_vm,

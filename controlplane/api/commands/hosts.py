@@ -100,10 +100,11 @@ def list_hosts(call: Call, params: ListHosts) -> tuple[int, list[HostResponse]]:
     if params.hypervisor is not None:
         statement = statement.where(Cluster.hypervisor == params.hypervisor)
     statement = listing.search(statement, params.keyword, Host.name).order_by(Host.name, Host.id)
-    return listing.fetch(call, statement, params, lambda rows: _hosts(call.session, call.configuration, rows))
+    return listing.fetch(call, statement, params, lambda rows: show_hosts(call.session, call.configuration, rows))
 
 
-def _hosts(session: Session, configuration: Configuration, rows: Sequence[Host]) -> list[HostResponse]:
+def show_hosts(session: Session, configuration: Configuration, rows: Sequence[Host]) -> list[HostResponse]:
+    """Hosts as answers have them."""
     taken = hosts.promised(session, [host.id for host in rows])
     return [_host(session, host, taken[host.id], hosts.total(session, configuration, host)) for host in rows]
 
@@ -191,7 +192,7 @@ def add_host(call: Call, params: AddHost) -> Later:
             row.name, row.state = facts.name, "Up"
             hosts.take_facts(row, facts)
             session.flush()
-            return _hosts(session, runtime.configuration, [row])[0]
+            return show_hosts(session, runtime.configuration, [row])[0]
 
     return Later(connect)
 
@@ -244,7 +245,7 @@ def update_host(call: Call, params: UpdateHost) -> HostResponse:
     if params.name is not None:
         host.name = params.name
     call.session.flush()
-    return _hosts(call.session, call.configuration, [host])[0]
+    return show_hosts(call.session, call.configuration, [host])[0]
 
 
 class DeleteHost(HostId):
@@ -333,4 +334,4 @@ def cancel_maintenance(call: Call, params: HostId) -> Async:
 
 @completion("host.show")
 def _shown(session: Session, job: AsyncJob, id: str) -> HostResponse:
-    return _hosts(session, Configuration(), [session.get_one(Host, id)])[0]
+    return show_hosts(session, Configuration(), [session.get_one(Host, id)])[0]
