@@ -81,8 +81,8 @@ migration: $(VENV)/.installed ## write a migration for what the tables' models c
 	$(BIN)/python -m controlplane.store.revise $(MESSAGE)
 	$(BIN)/ruff check -q --fix controlplane/store/migrations && $(BIN)/ruff format -q controlplane/store/migrations
 
-guest-image: setup ## the small guest for virtual machines: build/guest/builtin.qcow2
-	$(BIN)/python -m tools.guestimage.build build/guest/builtin.qcow2
+guest-image: setup ## small guests for virtual machines: build/guest/builtin.qcow2 and bare.qcow2
+	$(BIN)/python -m tools.guestimage.build
 
 lock: ## pin every dependency with hashes (needs uv)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \

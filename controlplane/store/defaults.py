@@ -72,7 +72,10 @@ _TEMPLATES = {
         ("builtin", "DIR", "A small guest with DHCP, SSH, and a start that fetches keys, password and user data"),
         ("bare", "DIR", "A guest that starts nothing, not even a DHCP client: for what you run in it yourself"),
     ),
-    "KVM": (("builtin", "QCOW2", "A small guest with DHCP, and a start that fetches keys and password"),),
+    "KVM": (
+        ("builtin", "QCOW2", "A small guest with DHCP, SSH, and a start that fetches keys and password"),
+        ("bare", "QCOW2", "A small guest that starts nothing, not even a DHCP client"),
+    ),
 }
 _TEMPLATE_OS = "Other Linux (64-bit)"
 

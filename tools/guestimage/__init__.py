@@ -1,1 +1,1 @@
-"""Builds the small guest for libvirt: Debian's kernel, busybox, the QEMU guest agent."""
+"""Builds small guests for libvirt: Debian's kernel, busybox, dropbear, the QEMU guest agent."""

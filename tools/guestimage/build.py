@@ -1,7 +1,7 @@
-"""``make guest-image``: the builtin guest as a qcow2 disk. Needs no privilege beyond reading the package archive.
+"""``make guest-image``: the guests of libvirt's templates as qcow2 disks. Needs only to read the package archive.
 
 The disk is one FAT file system that syslinux boots; root is the initial RAM disk, so a guest begins anew at each start.
-Programs are the build machine's own (busybox) or of its release's packages (kernel, QEMU guest agent).
+Programs are the build machine's own (busybox, dropbear) or of its release's packages (kernel, QEMU guest agent).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from appliance.run import run
 
 _FILES = Path(__file__).parent / "files"
 GUEST_FILES = Path(__file__).parents[2] / "controlplane/hypervisors/namespace/guest"
+FOLDER = Path(__file__).parents[2] / "build/guest"
 
 #: what is built into a kernel has no file
 DRIVERS = ("virtio_pci", "virtio_net", "virtio_blk", "virtio_console", "virtio_rng", "button", "evdev", "qemu_fw_cfg")
@@ -30,8 +31,16 @@ _SHADOW = "root:*:19000:0:99999:7:::\n"
 _MEGABYTE = 1 << 20
 
 
-def build(target: Path) -> None:
-    """Write the disk image ``target``. Raises CommandError naming the command that failed."""
+#: template -> what init runs in its guests for the network: ``builtin`` boots like a small VM, ``bare`` starts nothing
+TEMPLATES = {
+    "builtin": ("::sysinit:/etc/guest/boot", "::respawn:/etc/guest/network", "::respawn:/etc/guest/sshd"),
+    "bare": ("::sysinit:/usr/bin/busybox ip link set lo up",),
+}
+
+
+def build(folder: Path) -> list[Path]:
+    """Write ``TEMPLATE.qcow2`` of each template into ``folder``. Raises CommandError naming the command that failed."""
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gatehouse-guest-") as name:
         work = Path(name)
         packages = work / "packages"
@@ -40,13 +49,30 @@ def build(target: Path) -> None:
         [kernel] = (packages / "boot").glob("vmlinuz-*")
         root = work / "root"
         make_root(root, packages, kernel.name.removeprefix("vmlinuz-"))
-        initrd = work / "initrd"
-        initrd.write_bytes(gzip.compress(archive(root), 9, mtime=0))
-        make_disk(work / "disk", kernel, initrd)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_name(f".{target.name}.new")
-        run(["qemu-img", "convert", "-O", "qcow2", "-c", str(work / "disk"), str(fresh)])
-        fresh.rename(target)
+        common, initrd = (root / "etc/inittab").read_text(), work / "initrd"
+        for template, lines in TEMPLATES.items():
+            (root / "etc/inittab").write_text(common + "".join(f"{line}\n" for line in lines))
+            initrd.write_bytes(gzip.compress(archive(root), 9, mtime=0))
+            make_disk(work / "disk", kernel, initrd)
+            fresh = folder / f".{template}.new"
+            run(["qemu-img", "convert", "-O", "qcow2", "-c", str(work / "disk"), str(fresh)])
+            fresh.rename(image_of(template, folder))
+    return [image_of(template, folder) for template in TEMPLATES]
+
+
+def image_of(template: str, folder: Path = FOLDER) -> Path:
+    """Where the disk image of a template is in ``folder``."""
+    return folder / f"{template}.qcow2"
+
+
+def images() -> Path:
+    """The folder with the images, built when what they are made of has changed."""
+    files = [path for part in (Path(__file__).parent, GUEST_FILES) for path in part.rglob("*") if path.is_file()]
+    newest = max(path.stat().st_mtime for path in files)
+    made = [image_of(template) for template in TEMPLATES]
+    if any(not image.exists() or image.stat().st_mtime < newest for image in made):
+        build(FOLDER)
+    return FOLDER
 
 
 def _kernel_package() -> str:
@@ -80,7 +106,11 @@ def make_root(root: Path, packages: Path, version: str) -> None:
         (root / name).symlink_to(f"usr/{name}")
     (root / "usr/lib64").mkdir()
     (root / "root").chmod(0o700)
-    programs = [(Path("/usr/bin/busybox"), "usr/bin/busybox"), (packages / "usr/sbin/qemu-ga", "usr/sbin/qemu-ga")]
+    programs = [
+        (Path("/usr/bin/busybox"), "usr/bin/busybox"),
+        (Path("/usr/sbin/dropbear"), "usr/sbin/dropbear"),
+        (packages / "usr/sbin/qemu-ga", "usr/sbin/qemu-ga"),
+    ]
     for program, name in programs:
         shutil.copy2(program, root / name)
         for library in libraries(program):
@@ -96,6 +126,7 @@ def make_root(root: Path, packages: Path, version: str) -> None:
     for source, name in (
         ("machine", "etc/guest/machine"),
         ("agent", "etc/guest/agent"),
+        ("sshd", "etc/guest/sshd"),
         ("power", "etc/acpi/PWRF/00000080"),
         ("chpasswd", "usr/sbin/chpasswd"),
         ("inittab", "etc/inittab"),
@@ -115,9 +146,7 @@ def libraries(program: Path) -> Iterable[Path]:
     for line in run(["ldd", str(program)]).stdout.splitlines():
         found = re.search(r"(/\S+) \(0x", line)
         if "not found" in line:
-            raise SystemExit(
-                f"{program.name} needs {line.split()[0]}, which this machine lacks; install qemu-system-x86"
-            )
+            raise SystemExit(f"{program.name} needs {line.split()[0]}, which this machine lacks; run make setup")
         if found:
             yield Path(found[1])
 
@@ -176,11 +205,10 @@ def make_disk(disk: Path, kernel: Path, initrd: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Build the builtin guest image.")
-    parser.add_argument("target", type=Path, help="the qcow2 file to write")
-    target = parser.parse_args().target
-    build(target)
-    print(f"{target}: {target.stat().st_size / _MEGABYTE:.1f} MB")
+    parser = argparse.ArgumentParser(description="Build the images of the guests that come with libvirt's templates.")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the qcow2 files go (default: %(default)s)")
+    for image in build(parser.parse_args().folder):
+        print(f"{image}: {image.stat().st_size / _MEGABYTE:.1f} MB")
     return 0
 
 

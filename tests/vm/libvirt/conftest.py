@@ -22,11 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 @pytest.fixture(scope="session")
 def guest_image() -> Path:
     """The builtin guest's image; built when what it is made of has changed."""
-    image = REPOSITORY / "build/guest/builtin.qcow2"
-    sources = [*Path(build.__file__).parent.rglob("*"), *build.GUEST_FILES.rglob("*")]
-    if not image.exists() or image.stat().st_mtime < max(path.stat().st_mtime for path in sources if path.is_file()):
-        build.build(image)
-    return image
+    return build.image_of("builtin", build.images())
 
 
 @pytest.fixture(scope="session")
