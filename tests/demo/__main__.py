@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from tests.demo.checks import CHECKS
+from tests.demo.stages import STAGES
 from tests.demo.world import World
 
 
@@ -19,7 +20,8 @@ def main() -> int:
     options = _options()
     logging.basicConfig(level=logging.ERROR)
     began = time.monotonic()
-    world = World(Path(tempfile.mkdtemp(prefix="gatehouse-demo-")))
+    directory = Path(tempfile.mkdtemp(prefix="gatehouse-demo-"))
+    world = World(directory, STAGES[options.hypervisor](directory))
     try:
         _build(world)
         passed = _check(world)
@@ -36,6 +38,9 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument(
+        "--hypervisor", choices=sorted(STAGES), default="namespace", help="what runs routers and guests"
+    )
     parser.add_argument("--keep", action="store_true", help="leave it running and print the API address")
     return parser.parse_args()
 
@@ -45,7 +50,7 @@ def _say(text: str) -> None:
 
 
 def _build(world: World) -> None:
-    _say("starting the control plane (SQLite, namespace hypervisor)")
+    _say(f"starting the control plane (SQLite, {world.stage.title})")
     world.serve()
     _say(f"API at http://127.0.0.1:{world.cloud.port}/client/api; connecting a small internet")
     world.connect_internet()

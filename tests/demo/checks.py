@@ -62,13 +62,13 @@ def names(world: World) -> str:
     tenant = world.tenants[0]
     web = tenant.web
     domain = tenant.network["networkdomain"]
-    forward = tenant.shell.run(["dig", "+short", f"{web.name}.{domain}"]).stdout.strip()
+    forward = tenant.shell.resolve(f"{web.name}.{domain}")
     assert forward == web.address, f"{web.name}.{domain} resolved to {forward!r}"
-    reverse = tenant.shell.run(["dig", "+short", "-x", web.address]).stdout.strip()
-    assert reverse == f"{web.name}.{domain}.", f"{web.address} resolved to {reverse!r}"
-    server = tenant.shell.run(["dig", "+short", f"data-server.{domain}"]).stdout.strip()
+    reverse = tenant.shell.reverse(web.address)
+    assert reverse == f"{web.name}.{domain}", f"{web.address} resolved to {reverse!r}"
+    server = tenant.shell.resolve(f"data-server.{domain}")
     assert server == tenant.network["gateway"], f"data-server resolved to {server!r}"
-    outside = tenant.shell.run(["dig", "+short", "www.internet.example"]).stdout.strip()
+    outside = tenant.shell.resolve("www.internet.example")
     assert outside == world.internet.web, f"www.internet.example resolved to {outside!r}"
     return f"{web.name}.{domain} = {forward}, its PTR, data-server, and the outside through the zone's resolver"
 
@@ -149,8 +149,7 @@ def password(world: World) -> str:
     guest = tenant.shell
 
     def ask(request: str) -> str:
-        url = f"http://{tenant.network['gateway']}:8080/"
-        return guest.run(["curl", "-s", "-m", "5", "-H", f"DomU_Request: {request}", url]).stdout
+        return guest.fetch(f"http://{tenant.network['gateway']}:8080/", f"DomU_Request: {request}")
 
     first = ask("send_my_password")
     assert first == guest.password, "the router gave another password than the API"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cs import CloudStack
 
@@ -19,7 +19,8 @@ from appliance.run import run
 from controlplane.convergence.push import Agent, AgentClient
 from controlplane.hypervisors import syscalls
 from controlplane.pki import Authority
-from tests.netns.controlplane.cloud import GATEHOUSE, INTERNET, WEB, Cloud
+from tests import wait
+from tests.netns.controlplane.cloud import GATEHOUSE, WEB, Answer, Cloud
 from tests.wait import wait_for
 from tests.webserver import CLIENTS, web_server
 
@@ -35,16 +36,17 @@ class Box:
     def run(
         self, argv: Sequence[str], *, timeout: float = 20, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return run([*self.command, *argv], timeout=timeout, stdin=stdin, check=False)
+        return run([*self.command, *argv], timeout=timeout * wait.patience, stdin=stdin, check=False)
 
-    def fetch(self, url: str) -> str:
+    def fetch(self, url: str, header: str = "X-Demo: yes") -> str:
         """The page at ``url`` by curl, "" when there is none within three seconds."""
-        return self.run(["curl", "-s", "-f", "-m", "3", url]).stdout
+        return self.run(["curl", "-s", "-f", "-m", str(3 * wait.patience), "-H", header, url]).stdout
 
     def connects(self, url: str) -> bool:
         """Whether anything answers at ``url`` within a second and a half."""
+        limit = str(1.5 * wait.patience)
         # curl: 7 refused, 28 nothing came; every other status means that somebody was there
-        return self.run(["curl", "-s", "-k", "-o", "/dev/null", "-m", "1.5", url]).returncode not in (7, 28)
+        return self.run(["curl", "-s", "-k", "-o", "/dev/null", "-m", limit, url]).returncode not in (7, 28)
 
     def background(self, argv: Sequence[str]) -> None:
         """Start a server; it ends with the box."""
@@ -68,7 +70,8 @@ class Internet(Box):
     def ssh(self, address: str, port: int, private_key: str, argv: Sequence[str]) -> str:
         """Standard output of a command over SSH with that key, "" when it could not log in."""
         self.run(["sh", "-c", "umask 077 && cat > /run/demo-key"], stdin=private_key)
-        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=3", "BatchMode=yes"]
+        patience = f"ConnectTimeout={3 * wait.patience:.0f}"
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", patience, "BatchMode=yes"]
         words = [word for option in options for word in ("-o", option)]
         return self.run(
             ["ssh", "-q", "-i", "/run/demo-key", "-p", str(port), *words, f"root@{address}", *argv]
@@ -85,6 +88,14 @@ class Guest(Box):
     user_data: str
     #: as the API gave it when the guest was made
     password: str
+
+    def resolve(self, name: str) -> str:
+        """The address of ``name``, asked for by dig; "" when there is none."""
+        return self.run(["dig", "+short", name]).stdout.strip()
+
+    def reverse(self, address: str) -> str:
+        """The name of ``address``."""
+        return self.run(["dig", "+short", "-x", address]).stdout.strip().removesuffix(".")
 
     def dhcp(self, interface: str = "eth0") -> None:
         """Get a lease with busybox's udhcpc and set the interface up by it."""
@@ -115,12 +126,33 @@ class Tenant:
         return self.guests[1]
 
 
+class Stage(Protocol):
+    """What the hypervisor decides about the demo."""
+
+    #: what runs routers and guests
+    title: str
+    cloud: Cloud
+    #: what its guests have to work with
+    guest: type[Guest]
+    #: network namespace from which agents are reached
+    control: Path
+
+    def serve(self) -> None:
+        """``gatehouse serve`` on a free port of loopback, with its embedded defaults."""
+
+    def connect_internet(self) -> Internet:
+        """A machine with the public range's gateway and a web server, on the public segment."""
+
+    def router(self, router: Answer) -> Box:
+        """Where somebody who looks after the router works in it."""
+
+
 class World:
     """One data directory and all that runs from it; ``close`` removes it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, stage: Stage) -> None:
         self.directory = directory
-        self.cloud = Cloud(directory)
+        self.stage, self.cloud = stage, stage.cloud
         self.tenants: list[Tenant] = []
 
     @property
@@ -128,14 +160,13 @@ class World:
         return self.cloud.data
 
     def serve(self) -> None:
-        """``gatehouse serve`` on a free port of loopback, with its embedded defaults."""
-        self.cloud.start()
+        """Have the control plane."""
+        self.stage.serve()
         self.admin = self.cloud.admin
 
     def connect_internet(self) -> None:
         """Plug a machine into the public segment that has the gateway, a web server and the zone's resolver."""
-        self.cloud.connect_internet()
-        self.internet = Internet(self.cloud.instances.command(INTERNET, []))
+        self.internet = self.stage.connect_internet()
         self.internet.run(["ip", "address", "add", f"{RESOLVER}/32", "dev", "eth0"])
         options = ["--no-resolv", "--no-hosts", "--bind-interfaces", "--user=root", f"--listen-address={RESOLVER}"]
         answer = f"--address=/www.internet.example/{WEB}"
@@ -152,7 +183,7 @@ class World:
         return tenant
 
     def deploy(self, tenant: Tenant, name: str, template: str, address: str) -> Guest:
-        """Deploy a guest and wait until the API calls it running."""
+        """Deploy a guest and wait until commands run in it."""
         user_data = f"#!demo\nI am {name} of {tenant.name}\n"
         templates = tenant.api.listTemplates(templatefilter="executable", name=template)["template"]
         vm = self.cloud.deploy(
@@ -166,7 +197,8 @@ class World:
         )
         assert vm["state"] == "Running", vm
         command = [*GATEHOUSE, "exec", "--data", str(self.data), vm["id"], "--"]
-        guest = Guest(command, vm["id"], name, vm["nic"][0]["ipaddress"], user_data, vm.get("password", ""))
+        guest = self.stage.guest(command, vm["id"], name, vm["nic"][0]["ipaddress"], user_data, vm.get("password", ""))
+        wait_for(lambda: guest.run(["true"]).returncode == 0, 15, f"{name} to boot")
         tenant.guests.append(guest)
         return guest
 
@@ -178,7 +210,7 @@ class World:
         tenant.router = self.cloud.router(tenant.network)
 
     def inside_router(self, tenant: Tenant) -> Box:
-        return Box(self.cloud.instances.command(tenant.router["id"], []))
+        return self.stage.router(tenant.router)
 
     def metrics(self, tenant: Tenant) -> str:
         """The router's Prometheus metrics, from its agent."""
@@ -193,9 +225,9 @@ class World:
             agent.close()
 
     def _connect(self, address: str, port: int, timeout: float) -> socket.socket:
-        # a thread that ends goes into the fabric's network namespace for it; the process stays where it is
+        # a thread that ends goes into the network namespace for it; the process stays where it is
         def connected() -> socket.socket:
-            with (self.data / "namespace/fabric/net").open("rb") as file:
+            with self.stage.control.open("rb") as file:
                 syscalls.setns(file.fileno(), syscalls.CLONE_NEWNET)
             return socket.create_connection((address, port), timeout)
 

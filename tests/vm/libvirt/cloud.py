@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,11 +18,11 @@ from controlplane.hypervisors import syscalls
 from controlplane.hypervisors.bridges import bridge_name
 from controlplane.hypervisors.libvirt.driver import LibvirtHypervisor
 from tests.libvirtd import Libvirtd
-from tests.netns.controlplane.cloud import GATEHOUSE, Cloud
+from tests.netns.controlplane.cloud import GATEHOUSE, WEB, Cloud
+from tests.vm import ssh
 from tests.vm.libvirt.site import BOOT, inside
 from tests.wait import wait_for
 
-WEB = "198.51.100.80"
 #: answers with the address that it was asked from
 _SERVER = """
 import http.server
@@ -45,8 +46,11 @@ class VirtualCloud(Cloud):
         self.directory, self.pin = directory, directory / "net"
         self.daemon = Libvirtd(directory / "libvirtd", self.pin)
         self._acceleration, self._guest_image = acceleration, guest_image
+        #: of an administrator who may log in to appliances
+        self._key = directory / "administrator"
         options = ["--hypervisor", "libvirt", "--libvirt-uri", self.daemon.uri, "--system-image", str(image)]
-        super().__init__(directory, (*GATEHOUSE, "serve", *options))
+        keys = ["--ssh-keys", str(self._key.with_suffix(".pub"))]
+        super().__init__(directory, (*GATEHOUSE, "serve", *options, *keys))
         self.storage = directory / "data-storage"
         self.machines = self.driver()
         self._internet: list[subprocess.Popen[bytes]] = []
@@ -56,13 +60,15 @@ class VirtualCloud(Cloud):
         return LibvirtHypervisor(self.data / "libvirt", self.storage, uri=self.daemon.uri)
 
     def open(self) -> None:
-        """The host: a network namespace with a libvirt daemon, and the template of the guests."""
+        """The host: a network namespace with a libvirt daemon, and the templates of guests beside the guest image."""
         self.pin.touch()
         run(["unshare", f"--net={self.pin}", "true"])
         inside(self.pin, "ip", "link", "set", "lo", "up")
         self.daemon.start()
         (self.storage / "templates").mkdir(parents=True)
-        shutil.copy(self._guest_image, self.storage / "templates/builtin.qcow2")
+        for image in self._guest_image.parent.glob("*.qcow2"):
+            shutil.copy(image, self.storage / "templates")
+        ssh.new_key(self._key)
         known = self.data / "libvirt/hosts/acceleration.json"
         known.parent.mkdir(parents=True)
         if self._acceleration.exists():
@@ -84,8 +90,9 @@ class VirtualCloud(Cloud):
             self.daemon.stop()
             syscalls.unmount(self.pin)
 
-    def patient(self, api: CloudStack) -> CloudStack:
-        """The client with patience for machines that boot in emulation."""
+    def client(self, key: str, secret: str, *, wait: bool = True) -> CloudStack:
+        """A client with patience for machines that boot in emulation."""
+        api = super().client(key, secret, wait=wait)
         api.job_timeout = 400
         api.poll_interval = 0.5
         return api
@@ -94,14 +101,24 @@ class VirtualCloud(Cloud):
         """Run a shell script in a guest, once its agent answers."""
         return wait_for(partial(self.machines.execute, vm, ["/bin/sh", "-c", script]), BOOT, f"{vm} to boot")
 
+    def in_appliance(self, address: str, argv: Sequence[str]) -> list[str]:
+        """The words that run a command in the appliance at that control address, as an administrator."""
+        return ["nsenter", f"--net={self.pin}", *ssh.command(self._key, address, argv)]
+
     def connect_outside(self) -> None:
-        """A machine with the public range's gateway on the host's public bridge; it tells who asks."""
+        """A machine with the public range's gateway and a web server that tells who asks."""
+        self.plug_outside()
+        self._internet.append(subprocess.Popen([*self.outside(), sys.executable, "-c", _SERVER]))
+
+    def plug_outside(self) -> None:
+        """A machine with the public range's gateway on the host's public bridge; what it runs ends with it."""
         public = self.admin.listVlanIpRanges()["vlaniprange"][0]
         bridge = bridge_name(public_segment(public["physicalnetworkid"], public["vlan"]))
-        holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        apart = ["unshare", "--net", "--mount-proc", "--pid", "--fork", "--kill-child=KILL"]
+        script = "mount -t tmpfs tmpfs /run && touch /run/ready && exec sleep infinity"
+        holder = subprocess.Popen([*apart, "sh", "-c", script])
         self._internet.append(holder)
-        own = Path("/proc/self/ns/net").readlink()
-        wait_for(lambda: Path(f"/proc/{holder.pid}/ns/net").readlink() != own, 5, "the outside's namespace")
+        wait_for(lambda: run([*self.outside(), "test", "-e", "/run/ready"]), 5, "the outside's namespaces")
         inside(
             self.pin, "ip", "link", "add", "outside", "type", "veth", "peer", "name", "eth0", "netns", str(holder.pid)
         )
@@ -113,11 +130,11 @@ class VirtualCloud(Cloud):
             ("link", "set", "eth0", "up"),
         ):
             run([*self.outside(), "ip", *words])
-        self._internet.append(subprocess.Popen([*self.outside(), sys.executable, "-c", _SERVER]))
 
     def outside(self) -> list[str]:
         """The words that run a command on the outside."""
-        return ["nsenter", "-t", str(self._internet[0].pid), "-n"]
+        pid = self._internet[0].pid
+        return ["nsenter", "-t", str(pid), "--net", "--mount", f"--pid=/proc/{pid}/ns/pid_for_children"]
 
     def domains(self) -> dict[str, int]:
         """Instance -> process of the virtual machines of this cloud."""

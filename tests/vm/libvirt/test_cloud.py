@@ -11,8 +11,8 @@ import pytest
 from cs import CloudStack, CloudStackApiException
 
 from appliance.run import run
-from tests.netns.controlplane.cloud import Answer
-from tests.vm.libvirt.cloud import WEB, VirtualCloud
+from tests.netns.controlplane.cloud import WEB, Answer
+from tests.vm.libvirt.cloud import VirtualCloud
 from tests.vm.libvirt.site import BOOT, inside
 from tests.wait import wait_for
 
@@ -34,7 +34,7 @@ def cloud(image: Path, guest_image: Path, acceleration: Path) -> Iterator[Virtua
 
 @pytest.fixture(scope="module")
 def api(cloud: VirtualCloud) -> CloudStack:
-    return cloud.patient(cloud.admin)
+    return cloud.admin
 
 
 @pytest.fixture(scope="module")

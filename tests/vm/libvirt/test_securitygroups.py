@@ -76,7 +76,7 @@ def site(guest_image: Path, acceleration: Path) -> Iterator[Site]:
 
 
 def _furnished(cloud: VirtualCloud) -> Site:
-    api = cloud.patient(cloud.admin)
+    api = cloud.admin
     offering = api.createNetworkOffering(
         name="groups",
         displaytext="groups",
