@@ -66,11 +66,18 @@ _LENGTHS = {
 }
 
 
+def _is_followed(pixels: bytes) -> bool:
+    """Whether a PIXEL_FORMAT (RFC 6143 section 7.4) is the one that server.py can follow: 24 bits in 32."""
+    bits, depth, _, *colours = struct.unpack_from("!BBBBHHH", pixels)
+    return (bits, depth, colours) == (32, 24, [1, 255, 255, 255])
+
+
 class ClientMessages:
     """A filter for the stream of one browser.
 
     ``inputs`` counts messages by which a person shows that they are there, forbidden ones too. With ``followed`` the
-    server's stream is taken apart too (server.py): the browser may then offer only what can be, and one pixel format.
+    server's stream is taken apart too (server.py): the browser may then offer only what can be, and one pixel format,
+    which is the server's own (``server_format``) or the browser's wish.
     """
 
     __slots__ = (
@@ -156,10 +163,13 @@ class ClientMessages:
             offered = self._followed(offered)
         return struct.pack(f"!BxH{len(offered)}i", SET_ENCODINGS, len(offered), *offered)
 
+    def server_format(self, pixels: bytes) -> None:
+        """What the server sends as long as the browser has no wish: PIXEL_FORMAT of its ServerInit."""
+        self._format = _is_followed(pixels)
+
     def _check_format(self, kind: int, message: bytes) -> None:
         if kind == SET_PIXEL_FORMAT:
-            depth = struct.unpack_from("!BBBBHHH", message, 4)
-            if (depth[0], depth[1], depth[3:]) != (32, 24, (1, 255, 255, 255)):
+            if not _is_followed(message[4:]):
                 raise RfbError("the browser wants pixels that are not 24 bits in 32")
             self._format = True
         elif not self._format:

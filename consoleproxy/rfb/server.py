@@ -7,7 +7,7 @@ encodings that are followed here and no other, and one pixel format; noVNC does,
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from enum import Enum
 from typing import TypeAlias
 
@@ -48,9 +48,13 @@ def followed(offered: list[int]) -> list[int]:
 
 
 class ServerMessages:
-    """A filter for the stream of one server from ServerInit on. ``dropped``: clipboards that were left out."""
+    """A filter for the stream of one server from ServerInit on. ``dropped``: clipboards that were left out.
 
-    def __init__(self) -> None:
+    ``tell_format`` is called with the PIXEL_FORMAT of ServerInit.
+    """
+
+    def __init__(self, tell_format: Callable[[bytes], None] = lambda _: None) -> None:
+        self._tell_format = tell_format
         self._buffer = b""
         self._out: list[bytes] = []
         self._steps = self._messages()
@@ -93,6 +97,7 @@ class ServerMessages:
 
     def _messages(self) -> _Steps:
         head = yield from self._copied(24)
+        self._tell_format(head[4:20])
         yield _Do.PASS, struct.unpack("!I", head[20:])[0]
         while True:
             [kind] = yield _Do.READ, 1

@@ -144,6 +144,13 @@ print(len(open_), time.monotonic() - began, flush=True)
     assert float(seconds) < 45
 
 
+def test_a_browser_that_does_not_end_its_handshake_is_let_go(world: World, screen: Screen) -> None:
+    session, token = world.session(screen.target())
+    assert socket(world, by(token), "send 524642203030332e303038", "code 30")["code"] == 4005
+    log = world.proxy.logs()["console.log"]
+    assert f"session {session}: no screen of vm-1: the browser did not end its handshake within 15 s" in log
+
+
 def test_a_gigabyte_of_clipboard(world: World, screen: Screen) -> None:
     pid = relay(world)
     before = memory(pid)

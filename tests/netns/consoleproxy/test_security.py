@@ -90,6 +90,22 @@ def test_tigervnc_x509_with_a_password(world: World, pair: Pair) -> None:
     refused(world, {**target, "password": "wrong"}, "lets nobody in")
 
 
+def test_tigervnc_x509_with_a_user(world: World, pair: Pair) -> None:
+    """X509Plain: the server asks PAM, here for users of its machine."""
+    for name, password in (("ann", "a longer password: ü"), ("bob", "s3cret")):
+        world.servers.run(["useradd", "--no-create-home", name])
+        world.servers.run(["chpasswd"], stdin=f"{name}:{password}\n")
+    world.servers.write("/etc/pam.d/screens", "auth required pam_unix.so nodelay\naccount required pam_unix.so\n")
+    screen = tigervnc(world, pair, "X509Plain", "-PlainUsers", "ann", "-PAMService", "screens")
+    trusted = {"security": "vencrypt", "ca": pair.certificate, "server_name": NAME}
+    target = screen.target(**trusted, username="ann", password="a longer password: ü")
+    assert shown(world, target)["screen"]
+    refused(world, {**target, "password": "wrong"}, "lets nobody in: 'Authentication failure: invalid password")
+    refused(world, {**target, "username": "bob", "password": "s3cret"}, "lets nobody in")
+    refused(world, screen.target(**trusted, password="s3cret"), "offers VeNCrypt subtypes [262], and not 261")
+    refused(world, {**target, "ca": self_signed(NAME)[0]}, "certificate is not one for")
+
+
 # ---- QEMU
 
 

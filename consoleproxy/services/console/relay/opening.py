@@ -54,10 +54,13 @@ async def open_screen(link: Link, session: Session, recordings: Recordings, conf
             await enter(stream, target)
         link.greet()
         assert link.greeted is not None
-        async with timeout(BROWSER_PATIENCE):
-            await link.greeted
+        try:
+            async with timeout(BROWSER_PATIENCE):
+                await link.greeted
+        except TimeoutError as error:
+            raise RfbError(f"the browser did not end its handshake within {BROWSER_PATIENCE:g} s") from error
         watcher = recordings.begin(session, config) if session.policy.record else None
-        filter = None if session.policy.clipboard else ServerMessages().feed
+        filter = None if session.policy.clipboard else ServerMessages(link.messages.server_format).feed
         side = ServerSide(link, filter, watcher)
         side.transport, rest = stream.hand_over(side)
         side.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)

@@ -123,6 +123,13 @@ def test_one_pixel_format_where_the_server_is_followed() -> None:
     assert messages().feed(FORMAT + encodings(7, 5) + REQUEST) == FORMAT + encodings(7) + REQUEST
     with pytest.raises(RfbError, match="before it has said"):
         messages().feed(REQUEST)
+    # the server's own will do
+    native = messages()
+    native.server_format(FORMAT[4:])
+    assert native.feed(REQUEST) == REQUEST
+    native.server_format(struct.pack("!BBBBHHHBBBxxx", 16, 16, 0, 1, 31, 63, 31, 11, 5, 0))
+    with pytest.raises(RfbError, match="before it has said"):
+        native.feed(REQUEST)
     with pytest.raises(RfbError, match="not 24 bits"):
         messages().feed(struct.pack("!BxxxBBBBHHHBBBxxx", 0, 16, 16, 0, 1, 31, 63, 31, 11, 5, 0))
 

@@ -63,6 +63,14 @@ def test_everything_but_the_clipboard(messages: list[bytes], places: list[int]) 
     assert server.dropped == sum(message[0] == 3 for message in messages)
 
 
+def test_the_servers_pixel_format_is_told_once() -> None:
+    told: list[bytes] = []
+    server = ServerMessages(told.append)
+    for piece in cut(INIT + MESSAGES[0], [5, 21, 23, 40]):
+        server.feed(piece)
+    assert told == [INIT[4:20]]
+
+
 def test_a_long_one_is_not_held() -> None:
     server = ServerMessages()
     assert server.feed(INIT + update(rectangle(0, 1000, 1000, bytes(1000)))) == INIT + update(
