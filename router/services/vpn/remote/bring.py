@@ -12,9 +12,10 @@ from router.services.vpn.remote.sessions import Session
 
 
 def bring(daemon: Charon, remote: Sequence[RemoteAccess], plane: Plane) -> None:
-    """Load what is missing, unload what is not wanted; a connection that changed loses its clients.
+    """Load what there should be, unload what is not wanted; a connection with another name loses its clients.
 
-    Secrets are always loaded: one that is there is replaced. Raises OSError and RefusedError.
+    Secrets and connections are always loaded: of the same name they are replaced, and nobody is disconnected by that.
+    So the next certificate is shown to those who come. Raises OSError and RefusedError.
     """
     wanted = {key: message for one in remote for key, message in connections(one, plane)}
     loaded = {key for key in daemon.connections() if is_ours(key)}
@@ -30,12 +31,12 @@ def bring(daemon: Charon, remote: Sequence[RemoteAccess], plane: Plane) -> None:
     for secret in known.values():
         daemon.load_secret(secret)
     keys = {daemon.load_key(one.ikev2.key.get_secret_value()) for one in ikev2 if one.ikev2 is not None}
-    for gone in sorted(daemon.keys() - keys):
-        daemon.unload_key(gone)
-    for key in sorted(wanted.keys() - loaded):
-        if key in pools:
+    for key in sorted(wanted):
+        if key in pools and key not in loaded:
             daemon.load_pool(pools[key])
         daemon.load({key: wanted[key]})
+    for gone in sorted(daemon.keys() - keys):
+        daemon.unload_key(gone)
     for one in ikev2:
         for certificate in authorities(one):
             daemon.load_authority(certificate)

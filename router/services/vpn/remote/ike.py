@@ -56,8 +56,14 @@ def _middle(clients: ClientRange) -> IPv4Address:
 
 
 def name(access: RemoteAccess, protocol: str) -> str:
-    """What charon calls it: with a digest of all that a client connects with but secrets and users."""
-    text = access.model_dump_json(exclude={"psk": True, "users": True, "ikev2": {"key"}})
+    """What charon calls it: with a digest of what a client has from it, so that another one ends its sessions.
+
+    Not of secrets and users, whose changes concern some clients only, nor of the certificate, which nobody who is
+    connected asks for again.
+    """
+    text = access.model_dump_json(
+        exclude={"psk": True, "users": True, "open": True, "ikev2": {"key", "certificate", "ca"}}
+    )
     return f"{PREFIX}{access.address}/{protocol}/{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 

@@ -80,11 +80,17 @@ def test_the_range_is_shared_and_its_first_address_is_the_servers() -> None:
     assert content == {"addrs": "10.3.1.12-10.3.1.20", "dns": ["10.1.1.1"], "subnet": ["10.1.1.0/24"]}
 
 
-def test_names_change_with_all_but_secrets_and_users() -> None:
+def test_names_change_with_what_clients_have_from_it() -> None:
     first = access()
-    changed = {**REMOTE["ikev2"], "key": REMOTE["ikev2"]["key"].replace("MA", "MQ")}
-    assert name(first, "ikev2") == name(access(psk="x", users=[], ikev2=changed), "ikev2")
+    changed = {
+        name: value.replace("MA", "MQ")
+        for name, value in REMOTE["ikev2"].items()
+        if name in ("key", "certificate", "ca")
+    }
+    same = access(psk="x", users=[], open=False, ikev2={**REMOTE["ikev2"], **changed})
+    assert name(first, "ikev2") == name(same, "ikev2")
     assert name(first, "ikev2") != name(access(networks=["10.1.1.0/25"]), "ikev2")
+    assert name(first, "ikev2") != name(access(ikev2={**REMOTE["ikev2"], "identity": "b.example.com"}), "ikev2")
 
 
 def test_secrets_are_of_their_users() -> None:
