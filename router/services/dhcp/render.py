@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from appliance.engine.service import File, Rendered, Unit
@@ -13,6 +13,8 @@ from appliance.templates import fill
 from router.document import RouterState
 from router.memo import KeyedMemo
 from router.services.dhcp.model import Dhcp, DhcpHost, DhcpNetwork, DhcpRoute
+from router.services.vpn.plane import INTERFACE
+from router.services.vpn.remote.model import RemoteAccess
 
 #: interface -> domain
 Domains = dict[str, str]
@@ -60,11 +62,13 @@ def _pairs(routes: Iterable[DhcpRoute], *, default: bool) -> str:
     return ",".join(f"{route.destination},{route.gateway}" for route in chosen)
 
 
-def _config(dhcp: Dhcp, settings: Settings) -> str:
+def _config(dhcp: Dhcp, remote: Sequence[RemoteAccess], settings: Settings) -> str:
     return fill(
         __package__,
         "dnsmasq.conf.j2",
         networks=dhcp.networks,
+        remote=remote,
+        tunnels=INTERFACE,
         resolvers=dhcp.resolvers,
         exposed=list(dhcp.resolvers) if dhcp.expose_resolvers else [],
         pairs=_pairs,
@@ -113,7 +117,7 @@ def render(state: RouterState, settings: Settings, memo: HostMemo) -> Rendered:
     hosts, names = "".join([host for host, _ in lines]), "".join([name for _, name in lines])
     return Rendered(
         files={
-            config_file(settings): File(_config(dhcp, settings)),
+            config_file(settings): File(_config(dhcp, state.vpn.remote if state.vpn else (), settings)),
             hosts_file(settings): File(hosts, mode=0o640, owner=USER),
             names_file(settings): File(names + "".join(_own_names(dhcp)), mode=0o640, owner=USER),
         },

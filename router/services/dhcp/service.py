@@ -124,7 +124,7 @@ def _dhcp_socket_open() -> bool:
 class DhcpService(BaseService):
     name = "dhcp"
     after = ("interfaces",)
-    inputs = ("dhcp",)
+    inputs = ("dhcp", "vpn")
 
     def __init__(self) -> None:
         self._memo: HostMemo = KeyedMemo(host_lines)

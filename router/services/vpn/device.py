@@ -1,6 +1,7 @@
-"""The tunnels' interface of the kernel plane, and the routes into it, over rtnetlink(7) (pyroute2).
+"""The tunnels' interface, its addresses, and on the kernel plane the routes into it, over rtnetlink(7) (pyroute2).
 
-The routes stay while a tunnel is down: the interface then drops what is meant for it. In userspace both are charon's.
+The routes stay while a tunnel is down: the interface then drops what is meant for it. In userspace interface and
+routes are charon's.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from appliance.errors import ApplyError
@@ -46,6 +47,30 @@ def missing(networks: Collection[IPv4Network]) -> str | None:
         return f"no route to {min(lost)} by {INTERFACE}" if lost else None
 
 
+def hold(addresses: Collection[IPv4Address]) -> None:
+    """Have these addresses, this router's own, on the interface too, and no others. Raises ApplyError.
+
+    dnsmasq answers by TCP only where the interface that was asked has an address, and the kernel's ICMP errors to
+    clients have one that they may come from.
+    """
+    with _netlink() as netlink:
+        for index in netlink.link_lookup(ifname=INTERFACE):
+            held = _held(netlink, index)
+            for address in sorted(held - set(addresses)):
+                netlink.addr("del", index=index, address=str(address), prefixlen=32)
+            for address in sorted(set(addresses) - held):
+                netlink.addr("add", index=index, address=str(address), prefixlen=32)
+
+
+def unheld(addresses: Collection[IPv4Address]) -> str | None:
+    """What of ``hold`` is undone, None when nothing: an interface that charon made anew has no address."""
+    with _netlink() as netlink:
+        for index in netlink.link_lookup(ifname=INTERFACE):
+            if lost := set(addresses) - _held(netlink, index):
+                return f"no address {min(lost)} on {INTERFACE}"
+    return None
+
+
 def remove() -> None:
     """Have no interface; its routes go with it. Raises ApplyError."""
     with _netlink() as netlink:
@@ -57,6 +82,11 @@ def forget() -> None:
     """End what a charon that was killed left in the kernel. Raises CommandError."""
     run(["ip", "xfrm", "policy", "flush"])
     run(["ip", "xfrm", "state", "flush"])
+
+
+def _held(netlink: Any, index: int) -> set[IPv4Address]:
+    messages = netlink.get_addr(family=socket.AF_INET, index=index)
+    return {IPv4Address(message.get("IFA_LOCAL")) for message in messages}
 
 
 def _routed(netlink: Any, index: int) -> set[IPv4Network]:

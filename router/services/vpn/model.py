@@ -148,6 +148,11 @@ class Vpn(Frozen):
         return (*(one.local for one in self.connections), *(one.address for one in self.remote if one.open))
 
     @property
+    def resolvers(self) -> frozenset[Address]:
+        """This router's own addresses that clients ask for names."""
+        return frozenset(one.dns for one in self.remote)
+
+    @property
     def routed(self) -> frozenset[Network]:
         """Everything that is reached through tunnels: what is behind peers, and clients."""
         clients = (summarize_address_range(one.clients.first, one.clients.last) for one in self.remote)

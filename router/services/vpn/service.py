@@ -18,6 +18,7 @@ from router.services.vpn.remote.bring import missing
 from router.services.vpn.remote.ike import is_ours
 from router.services.vpn.remote.part import RemotePart
 from router.services.vpn.render import UNIT, config_file, render, served, socket_file
+from router.services.vpn.tracked import cut
 from router.services.vpn.watch import Watch
 
 #: seconds that charon may take to start
@@ -42,8 +43,6 @@ def _bring(daemon: Charon, vpn: Vpn, plane: Plane, rekeyed: frozenset[str]) -> N
     """Make charon have exactly these connections; ``rekeyed``: ids of those whose secret is another one now."""
     wanted = {name(one): one for one in vpn.connections}
     loaded = daemon.connections()
-    if plane.kernel and not loaded:
-        device.forget()
     for gone in sorted(key for key in loaded - wanted.keys() if not is_ours(key)):
         daemon.unload(gone)
     secrets = {id for id in daemon.secrets() if not is_ours(id)}
@@ -79,8 +78,10 @@ class VpnService(BaseService):
                 self._watch.stop()
                 self._watch = None
             self._remote.stop()
-            if served(change.before) is not None and detect().kernel:
-                device.remove()
+            if served(change.before) is not None:
+                if detect().kernel:
+                    device.remove()
+                cut(served(change.before), None)
             return
         plane = detect()
         if plane.kernel:
@@ -88,14 +89,21 @@ class VpnService(BaseService):
         if UNIT not in change.started and config_file(host.settings) in change.files:
             host.supervisor.restart(UNIT)
         _await(host)
+        device.hold(vpn.resolvers)
         before = served(change.before)
         rekeyed = _rekeyed(before, vpn)
         try:
             with charon(socket_file(host.settings)) as daemon:
+                # one that has just started: what another had agreed on is of no use any more
+                anew = not daemon.connections()
+                if anew and plane.kernel:
+                    device.forget()
                 _bring(daemon, vpn, plane, rekeyed)
-                self._remote.bring(daemon, before.remote if before is not None else (), vpn.remote, plane, host)
+                then = before.remote if before is not None else ()
+                self._remote.bring(daemon, then, vpn.remote, plane, host, anew=anew)
         except (OSError, RefusedError, CommandError) as error:
             raise ApplyError(f"the VPN connections cannot be loaded: {error}") from error
+        cut(before, vpn)
         watch = self._watching(vpn, host)
         for id in rekeyed:
             watch.again(id)
@@ -113,6 +121,8 @@ class VpnService(BaseService):
         if vpn is None:
             return None
         if detect().kernel and (lost := device.missing(vpn.routed)):
+            return lost
+        if lost := device.unheld(vpn.resolvers):
             return lost
         try:
             with charon(socket_file(host.settings)) as daemon:

@@ -9,22 +9,25 @@ from tests.netns.router.traffic import PYTHON
 
 #: sends numbered datagrams to a UDP echo server, 50 a second, and prints how many of them came back
 _STREAM = """
-import socket, sys, threading, time
+import contextlib, socket, sys, threading, time
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 client.connect((sys.argv[1], 7))
 client.settimeout(2)
-back = set()
+back, done = set(), threading.Event()
 def receive():
-    try:
-        while True:
+    while True:
+        try:
             back.add(client.recv(100))
-    except OSError:
-        pass
+        except OSError:
+            if done.is_set():
+                return
 thread = threading.Thread(target=receive)
 thread.start()
 for number in range(int(sys.argv[2])):
-    client.send(str(number).encode())
+    with contextlib.suppress(OSError):
+        client.send(str(number).encode())
     time.sleep(0.02)
+done.set()
 thread.join()
 print(len(back))
 """

@@ -38,10 +38,17 @@ def near(built: Site) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def far(lab: Lab, outside: str) -> Peer:
+def gateway(lab: Lab, outside: str) -> Peer:
     found = peer(lab, outside, PEER, FAR)
     echo_server(found.machine, "10.2.1.10")
     return found
+
+
+@pytest.fixture
+def far(gateway: Peer) -> Iterator[Peer]:
+    """The other side, which does nothing before a test configures it."""
+    yield gateway
+    gateway.stop()
 
 
 def _all_reach(near: Site) -> None:

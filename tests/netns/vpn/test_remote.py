@@ -7,21 +7,21 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from tests.certificates import self_signed
 from tests.netns.lab import Lab, Machine
+from tests.netns.vpn.access import NAME, access, certified
 from tests.netns.vpn.client import Ikev2Client
 from tests.netns.vpn.sites import Site, site
 from tests.wait import wait_for
 
 Raw = dict[str, Any]
 
-NAME = "vpn.example.com"
 USERS = {f"user{number}": f"password of {number}" for number in range(20)}
 #: addresses of devices on the internet, and of the one that is behind a NAT with others
 DEVICES = [f"203.0.113.{number}" for number in range(100, 120)]
@@ -64,21 +64,7 @@ def world(lab: Lab) -> World:
     }
     server.guest.serve(8080, "guest")
     server.other.serve(8080, "other network")
-    issued = lab.authority.issue_site([NAME], timedelta(days=1))
-    remote = {
-        "address": server.public,
-        "psk": "not for IKEv2",
-        "clients": {"first": "10.3.1.1", "last": "10.3.1.60"},
-        "networks": [server.network],
-        "dns": "10.1.1.1",
-        "users": [{"name": name, "password": password} for name, password in USERS.items()],
-        "ikev2": {
-            "identity": NAME,
-            "certificate": issued.certificate.decode(),
-            "key": issued.key.decode(),
-            "ca": lab.authority.certificate.decode(),
-        },
-    }
+    remote = access(lab, server.public, networks=[server.network], dns="10.1.1.1", psk="not for IKEv2", users=USERS)
     internet = lab.host("internet", outside, ["203.0.113.254/24"])
     internet.serve(8080, "internet")
     lab.router(_nat(lab), segments={"eth0": inside, "eth2": outside})
@@ -128,7 +114,8 @@ def test_a_client_reaches_guests_and_the_resolver_and_nothing_else(world: World)
     assert device.machine.http("http://10.1.1.10:8080/") == (200, "guest")
     assert world.site.guest.clients()[-1] == device.address
     assert "10.1.1.1" in device.machine.read("/etc/resolv.conf")
-    assert device.machine.run(["dig", "+short", "vm1.a.example"]).stdout.split() == ["10.1.1.10"]
+    for transport in ("+notcp", "+tcp"):
+        assert device.machine.run(["dig", "+short", transport, "vm1.a.example"]).stdout.split() == ["10.1.1.10"]
     assert device.machine.ping("10.1.1.1")
     # only guest routes go through the VPN
     assert device.machine.http("http://203.0.113.254:8080/") == (200, "internet")
@@ -203,6 +190,39 @@ def test_a_short_visit_is_in_the_log(world: World) -> None:
         return [entry["event"] for entry in world.report()["log"] if entry["number"] not in before]
 
     wait_for(lambda: told() == ["connect", "disconnect"], 10, "the log to tell")
+
+
+def test_the_next_certificate_disconnects_nobody(world: World, lab: Lab) -> None:
+    stays, comes = world.devices[:2]
+    assert stays.connect("user0", USERS["user0"]), stays.log()
+    changed = certified(lab)
+    stream = stays.machine.popen(["busybox", "ping", "-c", "30", "-i", "0.1", "10.1.1.10"])
+    world.push(ikev2={**world.remote["ikev2"], **changed})
+    assert "30 packets received" in stream.communicate(timeout=30)[0]
+    assert stays.connected
+    assert comes.connect("user1", USERS["user1"]), comes.log()
+    serials = [_serial(one) for one in (changed["certificate"], world.remote["ikev2"]["certificate"])]
+    seen = comes.swanctl("--list-certs", "--type", "x509").replace(":", "")
+    assert [serial in seen for serial in serials] == [True, False], seen
+    # keys are renewed without it: the first certificate's key is gone
+    stays.swanctl("--rekey", "--ike", "vpn")
+    stays.swanctl("--rekey", "--child", "vpn")
+    wait_for(partial(stays.machine.ping, "10.1.1.10"), 10, "an echo with new keys")
+    assert {one["user"] for one in world.sessions().values()} == {"user0", "user1"}
+
+
+def _serial(pem: str) -> str:
+    return f"{x509.load_pem_x509_certificate(pem.encode()).serial_number:x}"
+
+
+def test_closed_to_whom_no_rule_lets_in(world: World) -> None:
+    device = world.devices[0]
+    assert device.connect("user0", USERS["user0"])
+    # as when it is deleted and made again: nobody is let in by what went on before
+    world.site.push()
+    world.push(open=False)
+    assert not device.connect("user0", USERS["user0"], patience=5)
+    assert world.sessions() == {}
 
 
 def test_remote_access_that_is_deleted_ends_for_all(world: World) -> None:

@@ -115,6 +115,37 @@ def test_what_outlives_a_tunnel_does_not_leave_in_the_clear(sites: Pair) -> None
     assert not any("10.2.1.10" in line for line in seen), seen
 
 
+def test_connections_from_before_go_through_the_tunnel_and_none_goes_on_after_it(sites: Pair) -> None:
+    # translated for the internet, until there is a tunnel
+    flow = stream(sites.a.guest, "10.2.1.10", 400)
+    sniffer = _sniff(sites.internet)
+    assert not sites.a.guest.ping("10.2.1.10")
+    _end_of(sites)
+    assert any(line == "203.0.113.1 10.2.1.10 17" for line in _seen(sniffer))
+    sites.push()
+    sites.wait_up()
+    wait_for(lambda: sites.a.guest.ping("10.2.1.10"), 5, "an echo from the other site")
+    assert flow.poll() is None, "the stream ended before the tunnel was up"
+    sites.a.push()
+    sniffer = _sniff(sites.internet)
+    assert not sites.a.guest.ping("10.2.1.10")
+    _end_of(sites)
+    seen = _seen(sniffer)
+    assert any(line == "203.0.113.1 10.2.1.10 17" for line in seen), seen
+    assert not any(line.startswith("10.1.1.10 ") for line in seen), seen
+    # of the eight seconds some were those of the tunnel
+    assert int(flow.communicate(timeout=60)[0]) > 0
+
+
+def _end_of(sites: Pair) -> None:
+    """What the sniffer ends with."""
+    sites.a.guest.ping("203.0.113.254")
+
+
+def _seen(sniffer: subprocess.Popen[str]) -> list[str]:
+    return sniffer.communicate(timeout=10)[0].split("\n")
+
+
 def test_a_stranger_gets_nothing_through(sites: Pair) -> None:
     sites.push()
     sites.wait_up()

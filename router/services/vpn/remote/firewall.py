@@ -46,7 +46,11 @@ def ruleset(remote: Sequence[RemoteAccess], *, l2tp: Sequence[RemoteAccess]) -> 
     if l2tp:
         secured = "meta secpath exists udp dport 1701 ip daddr @vpn_l2tp"
         clamp = f"tcp flags syn / syn,rst tcp option maxseg size set {L2TP_MTU - 40}"
-        rules[INPUT] += ((300, f"{secured} accept"),)
+        rules[INPUT] += (
+            (300, f"{secured} accept"),
+            # DHCPINFORM, by which Windows and macOS ask for routes
+            (300, 'iifname "ppp*" ip saddr @vpn_clients udp dport 67 accept'),
+        )
         rules["ingress_services"] = ((300, f"{secured} accept"),)
         # before connection tracking; a zone is a number of 16 bits, and 0 is the one of all else
         rules["raw_prerouting"] = (

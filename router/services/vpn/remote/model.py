@@ -51,6 +51,12 @@ class ClientRange(Frozen):
         """Whether they share an address."""
         return self.first <= network.broadcast_address and network.network_address <= self.last
 
+    @property
+    def network(self) -> IPv4Network:
+        """The smallest network that they are all in."""
+        prefix = 32 - (int(self.first) ^ int(self.last)).bit_length()
+        return IPv4Network((int(self.first), prefix), strict=False)
+
     def __str__(self) -> str:
         return f"{self.first}-{self.last}"
 

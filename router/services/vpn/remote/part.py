@@ -48,14 +48,26 @@ class RemotePart:
         self._sessions, self._remote = None, ()
 
     def bring(
-        self, daemon: Charon, before: Sequence[RemoteAccess], after: Sequence[RemoteAccess], plane: Plane, host: Host
+        self,
+        daemon: Charon,
+        before: Sequence[RemoteAccess],
+        after: Sequence[RemoteAccess],
+        plane: Plane,
+        host: Host,
+        *,
+        anew: bool,
     ) -> None:
-        """Load ``after`` and end the sessions that it does not allow. Raises OSError and RefusedError."""
+        """Load ``after`` and end the sessions that it does not allow. Raises OSError and RefusedError.
+
+        ``anew``: charon has just started, so that no session of L2TP has its IPsec any more.
+        """
         bring(daemon, after, plane)
         sessions = self.watch(after, plane, host)
         if sessions is None:
             return
-        if over := barred(sessions.look(), before, after):
+        found = sessions.look()
+        lost = [one for one in found if anew and one.protocol == "l2tp"]
+        if over := lost or barred(found, before, after):
             end(over, sessions.socket)
 
     def watch(self, remote: Sequence[RemoteAccess], plane: Plane, host: Host) -> Sessions | None:

@@ -11,6 +11,7 @@ from router.document import RouterState
 from router.memo import KeyedMemo
 from router.services.dhcp.render import host_lines, render
 from tests.documents import Raw, small_state
+from tests.unit.router.services.vpn.documents import remote_state
 
 SETTINGS = Settings(config_dir=Path("/c"), run_dir=Path("/r"))
 
@@ -27,8 +28,6 @@ group=
 bind-dynamic
 except-interface=lo
 interface=eth0
-# by address too: clients of the VPN ask by another interface, as far as the firewall lets them
-listen-address=10.1.1.1
 
 # --- DHCP: a MAC that is in the hosts file gets its address, any other gets no answer at all
 dhcp-authoritative
@@ -119,6 +118,24 @@ def test_every_option() -> None:
         "192.168.0.0/16,10.1.1.254,0.0.0.0/0,10.1.1.1",
         "dhcp-option=tag:net0,tag:secondary,option:classless-static-route,192.168.0.0/16,10.1.1.254",
     ]
+
+
+def test_clients_of_the_vpn_are_answered_and_told_the_way_to_guests() -> None:
+    raw = remote_state()
+    raw["dhcp"] = small_state()["dhcp"]
+    lines = files(raw)["/c/dhcp/dnsmasq.conf"].splitlines()
+    assert {"interface=ipsec0", "no-dhcp-interface=ipsec0", "interface=ppp*", "dhcp-ignore=tag:!known,tag:!ppp"} <= {
+        *lines
+    }
+    assert [line for line in lines if "tag:vpn0" in line or "set:vpn0" in line] == [
+        "dhcp-range=set:vpn0,10.3.1.0,static,255.255.255.224",
+        "dhcp-option=tag:vpn0,option:router",
+        "dhcp-option=tag:vpn0,option:dns-server,10.1.1.1",
+        "dhcp-option=tag:vpn0,option:classless-static-route,10.1.1.0/24,10.3.1.1",
+        "dhcp-option=tag:vpn0,249,10.1.1.0/24,10.3.1.1",
+    ]
+    raw["vpn"]["remote"][0]["l2tp"] = False
+    assert "vpn0" not in files(raw)["/c/dhcp/dnsmasq.conf"]
 
 
 def test_nic_that_is_not_the_default_is_tagged() -> None:
