@@ -93,7 +93,7 @@ def _running(session: Session, job: AsyncJob, *, vpn_id: str) -> Response:
         return Success()
     row.state = "Running"
     # sealed: the result is kept with the job
-    return show_remote_access([row], as_text)[0]
+    return show_remote_access(session, [row], as_text)[0]
 
 
 @jobs.reversal("remoteaccess.created")
@@ -166,5 +166,5 @@ def list_remote_access_vpns(call: Call, params: ListRemoteAccessVpns) -> tuple[i
         if value is not None:
             statement = statement.where(column == value)
     return listing.fetch(
-        call, statement, params, lambda rows: list(show_remote_access(rows, call.runtime.secrets.open))
+        call, statement, params, lambda rows: list(show_remote_access(call.session, rows, call.runtime.secrets.open))
     )

@@ -72,7 +72,7 @@ def _pushed(call: Call, user: VpnUser, text: str, completion: str) -> Async:
 @jobs.completion("vpnuser.added")
 def _added(session: Session, job: AsyncJob, *, user_id: str) -> Response:
     user = vpnusers.activate(session, user_id)
-    return show_users([user])[0] if user is not None else Success()
+    return show_users(session, [user])[0] if user is not None else Success()
 
 
 @jobs.reversal("vpnuser.added")
@@ -117,4 +117,4 @@ def list_vpn_users(call: Call, params: ListVpnUsers) -> tuple[int, list[VpnUserR
         if value is not None:
             statement = statement.where(column == value)
     statement = listing.search(statement, params.keyword, VpnUser.name)
-    return listing.fetch(call, statement, params, lambda rows: list(show_users(rows)))
+    return listing.fetch(call, statement, params, lambda rows: list(show_users(call.session, rows)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -18,14 +20,26 @@ _STATES = frozenset({"Connecting", "Connected", "Disconnected", "Error"})
 _VISITS = {"connect": ("VPN.USER.CONNECT", "connected"), "disconnect": ("VPN.USER.DISCONNECT", "disconnected")}
 
 
-def reported(status: Status) -> dict[str, dict[str, str]]:
-    """Connection id -> ``state`` and ``detail``; address of remote access -> ``detail``."""
-    found = {
+def reported(status: Status) -> dict[str, dict[str, Any]]:
+    """Connection id -> ``state`` and ``detail``; address of remote access -> ``detail`` and ``sessions``."""
+    found: dict[str, dict[str, Any]] = {
         id: {"state": str(one["state"]), "detail": _detail(one)}
         for id, one in _part(status, "connections").items()
         if one.get("state") in _STATES
     }
-    return found | {address: {"detail": _detail(one)} for address, one in _part(status, "remote").items()}
+    return found | {
+        address: {"detail": _detail(one), "sessions": list(_sessions(one))}
+        for address, one in _part(status, "remote").items()
+    }
+
+
+def _sessions(one: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """Those that are as a router says them."""
+    told = one.get("sessions")
+    for session in told if isinstance(told, list) else []:
+        with contextlib.suppress(TypeError, KeyError, ValueError):
+            datetime.fromisoformat(session["since"])
+            yield {name: str(session[name])[:64] for name in ("user", "protocol", "client", "peer", "since")}
 
 
 def _part(status: Status, name: str) -> dict[str, dict[str, Any]]:

@@ -45,7 +45,8 @@ class Appliance(Entity):
     redundant_state: Mapped[str] = mapped_column(String(16), default="UNKNOWN")
     #: what the load balancer reported last: rule id -> "address:port" -> "Up" or "Down"
     balanced: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    #: what the VPN reported last: connection id -> "state" and "detail", address of remote access -> "detail"
+    #: what the VPN reported last: connection id -> "state" and "detail", address of remote access -> "detail" and
+    #: "sessions", each with "user", "protocol", "client", "peer", "since"
     tunnels: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     #: number of the newest entry of remote access VPNs' logs that was made an event
     visits_seen: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address
@@ -54,11 +55,13 @@ class Site:
         found: list[dict[str, Any]] = self.tenant.router_state(self.network).get("vpn", {}).get("remote", [])
         return found
 
-    def report(self, *numbers: int, event: str = "connect", detail: str = "") -> bool:
+    def report(
+        self, *numbers: int, event: str = "connect", detail: str = "", sessions: Sequence[dict[str, str]] = ()
+    ) -> bool:
         """Take in a router's report whose log has these entries; whether it was news."""
         entry = {"event": event, "user": "ann", "protocol": "ikev2", "client": "10.1.2.6", "peer": "198.51.100.7"}
         log = [{"number": number, "at": "2030-01-01T00:00:00Z", **entry} for number in numbers]
-        remote = {self.address["ipaddress"]: {"sessions": [], "log": log, "detail": detail}}
+        remote = {self.address["ipaddress"]: {"sessions": list(sessions), "log": log, "detail": detail}}
         return self.tenant.take_reports(self.network, {"vpn": {"connections": {}, "remote": remote}})
 
     def users(self) -> list[str]:
@@ -368,6 +371,30 @@ def test_each_visit_is_an_event_once(site: Site) -> None:
     [event] = site.tenant.call("listEvents", type="VPN.USER.DISCONNECT")["event"]
     assert "ann disconnected" in event["description"]
     assert "198.51.100.7" in event["description"]
+
+
+def test_who_is_connected_is_shown_with_vpns_and_users(site: Site) -> None:
+    site.create()
+    for name in ("ann", "ben"):
+        site.tenant.run("addVpnUser", username=name, password=PASSWORD)
+    ann = {"user": "Ann", "protocol": "l2tp", "client": "10.1.2.3", "peer": "198.51.100.7"}
+    ann["since"] = "2030-01-01T10:00:00Z"
+    assert site.report(sessions=[ann, {**ann, "since": "yesterday"}])
+    assert not site.report(sessions=[ann])
+    [vpn] = site.tenant.call("listRemoteAccessVpns")["remoteaccessvpn"]
+    shown = {
+        "username": "Ann",
+        "publicip": site.address["ipaddress"],
+        "protocol": "l2tp",
+        "ipaddress": "10.1.2.3",
+        "sourceip": "198.51.100.7",
+        "connected": "2030-01-01T10:00:00+0000",
+    }
+    assert vpn["session"] == [shown]
+    users = {user["username"]: user["session"] for user in site.tenant.call("listVpnUsers")["vpnuser"]}
+    assert users == {"ann": [shown], "ben": []}
+    assert site.report()
+    assert site.tenant.call("listRemoteAccessVpns")["remoteaccessvpn"][0]["session"] == []
 
 
 def test_what_is_not_served_is_told(site: Site) -> None:
