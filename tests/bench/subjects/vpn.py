@@ -1,4 +1,4 @@
-"""Site-to-site VPN: a tunnel's start, its throughput beside strongSwan set up by hand, fifty in one document."""
+"""VPN: a tunnel's start, its throughput beside strongSwan set up by hand, fifty in one document; a user who goes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tests.bench.subjects.api import FIRST_PACKET
 from tests.bench.subjects.memory import sizes
 from tests.bench.subjects.throughput import PORT, gigabits
 from tests.netns.lab import Lab, Machine
+from tests.netns.vpn.access import NAME, access
+from tests.netns.vpn.client import Ikev2Client
 from tests.netns.vpn.peer import Peer
 from tests.netns.vpn.sites import PSK, Pair, Site, connection, pair, site, with_networks
 from tests.wait import wait_for
@@ -38,6 +40,8 @@ def measure(quick: bool) -> Iterator[Figure]:
         yield from _throughput(lab, sites, *((1, 3) if quick else (2, 9)))
     with cloud.lab() as lab:
         yield from _many(lab, 10 if quick else 50)
+    with cloud.lab() as lab:
+        yield from _removed(lab, 3 if quick else 9)
 
 
 def _start(sites: Pair, rounds: int) -> Iterator[Figure]:
@@ -134,3 +138,31 @@ def _connections(
 def _all_up(built: Site, count: int) -> bool:
     states = [condition["state"] for condition in built.conditions().values()]
     return states.count("Connected") == count
+
+
+def _removed(lab: Lab, rounds: int) -> Iterator[Figure]:
+    """Of two people who are connected one is taken out of the document."""
+    outside = lab.segment("public")
+    server = site(lab, 1, outside)
+    passwords = {"ann": "password of ann", "ben": "password of ben"}
+    remote = access(lab, server.public, networks=[server.network], dns="10.1.1.1", psk="not for IKEv2", users=passwords)
+    authority = lab.authority.certificate.decode()
+    devices = [
+        Ikev2Client(
+            lab.host("device", outside, [f"203.0.113.{number}/24"], "203.0.113.254"), server.public, NAME, authority
+        )
+        for number in (100, 101)
+    ]
+    seconds = []
+    for _ in range(rounds):
+        server.router.push({**server.state, "vpn": {"remote": [remote]}})
+        for device, (user, password) in zip(devices, passwords.items(), strict=True):
+            if not device.running or not device.connected:
+                assert device.connect(user, password), device.log()
+        wait_for(partial(devices[0].machine.ping, "10.1.1.10"), 10, "an echo from the guest")
+        begin = time.monotonic()
+        server.router.push({**server.state, "vpn": {"remote": [{**remote, "users": remote["users"][1:]}]}})
+        wait_for(lambda: not devices[0].connected, 10, "the user to be disconnected")
+        seconds.append(time.monotonic() - begin)
+        assert devices[1].connected
+    yield Figure("VPN user removed from the document, until disconnected", "s", seconds, Target("at most", 2.0))
