@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.console.settings import CONSOLE_SETTINGS
 from controlplane.errors import ParameterError
+from controlplane.imagestores.settings import STORAGE_SETTINGS
 from controlplane.network.vpnsettings import VPN_SETTINGS
 from controlplane.setting import SCOPES, Scope, Setting
 from controlplane.store.models import Configuration as Row
@@ -19,6 +20,7 @@ __all__ = ["SCOPES", "SETTINGS", "Configuration", "Scope", "Setting"]
 
 SETTINGS: tuple[Setting, ...] = (
     *CONSOLE_SETTINGS,
+    *STORAGE_SETTINGS,
     *USAGE_SETTINGS,
     *VPN_SETTINGS,
     Setting(

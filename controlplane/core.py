@@ -27,6 +27,8 @@ class Core:
     cloud: str
     #: set when rows that guests' ports depend on have changed
     policy_changed: threading.Event = field(default_factory=threading.Event, repr=False)
+    #: set when there is new work for secondary storage
+    storage_changed: threading.Event = field(default_factory=threading.Event, repr=False)
 
 
 class Stopping(BaseException):

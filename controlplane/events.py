@@ -31,6 +31,28 @@ SYSTEM_EVENTS = {
     "ALERT.USAGE.SANITY": "usage records that cannot be right",
     "HOST.EVICT": "a router or system VM was stopped because its host goes into maintenance",
     "SG.REPAIR": "somebody changed the filter of guests' ports behind the control plane's back, and it was repaired",
+    "SSVM.CREATE": "a zone got a secondary storage VM",
+    "SSVM.HA": "a secondary storage VM that did not answer was restarted or replaced",
+    "SSVM.HEALTH.CHECKS": "a secondary storage VM's probes began to fail, or pass again",
+    "SSVM.REPAIR": "a secondary storage VM found something changed behind its back and repaired it",
+    "SSVM.ALERT": "a secondary storage VM cannot be reached, or answers again",
+    "IMAGESTORE.HEALTH": "an image store does not work, or works again",
+    **{
+        f"{kind}.{doing}.{word}": f"{what} {text}"
+        for kind, what in (("TEMPLATE", "a template"), ("ISO", "an ISO"))
+        for doing, comes in (
+            ("DOWNLOAD", "downloaded"),
+            ("UPLOAD", "uploaded"),
+            ("COPY", "copied to a zone"),
+            ("CREATE", "made"),
+        )
+        for word, text in (
+            ("START", f"is being {comes}"),
+            ("SUCCESS", f"was {comes} and is ready"),
+            ("FAILED", f"could not be {comes}"),
+            ("LOST", f"is being {comes}, and the connection was lost; it goes on"),
+        )
+    },
     "NETWORK.GC": "a network without guests was shut down",
 }
 

@@ -18,6 +18,7 @@ from controlplane.core import Core
 from controlplane.housekeeping import Housekeeping
 from controlplane.hypervisors.base import Hypervisor
 from controlplane.hypervisors.registry import HypervisorOptions, make_hypervisor
+from controlplane.imagestores.keeper import StorageKeeper
 from controlplane.installation import LOCK
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets, load_secrets
@@ -42,7 +43,7 @@ class Runtime:
         hypervisor_options: HypervisorOptions | None = None,
         pace: Pace | None = None,
     ) -> None:
-        self.data = data.absolute()
+        self._data = data.absolute()
         self._hypervisor_name = hypervisor
         self._hypervisor_options = hypervisor_options
         self._pace = pace or Pace()
@@ -52,6 +53,7 @@ class Runtime:
         self._workflows: Workflows | None = None
         self._housekeeping: Housekeeping | None = None
         self._keeper: Keeper | None = None
+        self._storage_keeper: StorageKeeper | None = None
         self._policy_keeper: PolicyKeeper | None = None
 
     def open(self) -> None:
@@ -59,8 +61,8 @@ class Runtime:
 
         Raises GatehouseError when another process has the directory.
         """
-        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._owner = _claim(self.data)
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._owner = _claim(self._data)
         try:
             self._open()
         except BaseException:
@@ -68,37 +70,40 @@ class Runtime:
             raise
 
     def _open(self) -> None:
-        database = Database.in_directory(self.data)
+        database = Database.in_directory(self._data)
         database.migrate()
-        secrets = load_secrets(self.data)
-        authority = Authority(self.data / "pki")
-        hypervisor = make_hypervisor(self._hypervisor_name, self.data, self._hypervisor_options)
+        secrets = load_secrets(self._data)
+        authority = Authority(self._data / "pki")
+        hypervisor = make_hypervisor(self._hypervisor_name, self._data, self._hypervisor_options)
         # the authority is the installation's identity: it is made once and lives as long
         cloud = str(uuid.uuid5(uuid.NAMESPACE_OID, authority.certificate.decode()))
-        recordings = RecordingStore(self.data / "recordings")
+        recordings = RecordingStore(self._data / "recordings")
         self._core = Core(database, Configuration(), secrets, authority, hypervisor, recordings, cloud)
         hypervisor.open()
         with database.transaction() as session:
-            ensure_defaults(session, secrets, hypervisor.facts(), self.data)
+            ensure_defaults(session, secrets, hypervisor.facts(), self._data)
         with database.transaction() as session:
             recorder.catch_up(session)
         self._reconciler = Reconciler(self._core, self._pace)
-        self._workflows = Workflows(self._core, self._reconciler, self.data)
+        self._workflows = Workflows(self._core, self._reconciler, self._data)
         self._housekeeping = Housekeeping(self._core, self._reconciler, self._workflows.locks)
         self._keeper = Keeper(self._core, self._reconciler, self._workflows.locks)
+        self._storage_keeper = StorageKeeper(self._core, self._reconciler, self._workflows.locks)
         self._policy_keeper = PolicyKeeper(self._core)
         self._policy_keeper.start()
         self._reconciler.start()
         self._workflows.open()
         self._housekeeping.start()
         self._keeper.start()
+        self._storage_keeper.start()
 
     def close(self) -> None:
         """Stop. Appliances and guests go on running; work under way is taken up again by the next ``open``."""
         if self._housekeeping is not None:
             self._housekeeping.stop()
-        if self._keeper is not None:
-            self._keeper.stop()
+        for keeper in (self._keeper, self._storage_keeper):
+            if keeper is not None:
+                keeper.stop()
         if self._reconciler is not None:
             self._reconciler.stop()
         if self._workflows is not None:
@@ -111,12 +116,17 @@ class Runtime:
         if self._owner is not None:
             self._owner.close()
         self._owner = self._core = self._reconciler = self._workflows = self._housekeeping = None
-        self._keeper = self._policy_keeper = None
+        self._keeper = self._storage_keeper = self._policy_keeper = None
 
     @property
     def core(self) -> Core:
         assert self._core is not None, "open() comes first"
         return self._core
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self._data
 
     @property
     def database(self) -> Database:
@@ -155,6 +165,10 @@ class Runtime:
     def wake(self, appliance_id: str) -> None:
         """Look at this appliance's desired generation now; after the commit, from any thread."""
         self.reconciler.wake(appliance_id)
+
+    def keep_storage(self) -> None:
+        """Look now at what there is to do in secondary storage; after the commit, from any thread."""
+        self.core.storage_changed.set()
 
     def enforce_policy(self) -> None:
         """Have the hosts enforce the newest policy of guests' ports now; after the commit, from any thread."""

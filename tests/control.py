@@ -61,6 +61,8 @@ class FakeRuntime:
     played: list[tuple[str, int]] = field(default_factory=list)
     #: how often the hosts were asked for the newest policy
     enforced: int = 0
+    #: how often secondary storage was looked at
+    kept: int = 0
     #: for the commands about hosts, which ask the hypervisor
     double: Hypervisor | None = None
     started: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
@@ -89,6 +91,9 @@ class FakeRuntime:
 
     def wake(self, appliance_id: str) -> None:
         self.woken.append(appliance_id)
+
+    def keep_storage(self) -> None:
+        self.kept += 1
 
     def enforce_policy(self) -> None:
         self.enforced += 1

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, select
@@ -36,6 +37,7 @@ from controlplane.store.models import (
     Vm,
 )
 from controlplane.store.recordings import RecordingStore
+from controlplane.templates import rows as templates
 
 log = logging.getLogger("gatehouse.api")
 
@@ -59,6 +61,10 @@ class Runtime(Protocol):
     """What the API needs of the running control plane."""
 
     @property
+    def data(self) -> Path:
+        """The data directory."""
+
+    @property
     def database(self) -> Database: ...
     @property
     def configuration(self) -> Configuration: ...
@@ -76,6 +82,9 @@ class Runtime(Protocol):
 
     def wake(self, appliance_id: str) -> None:
         """Look at this appliance's desired generation now; called after the commit, from any thread."""
+
+    def keep_storage(self) -> None:
+        """Look now at what there is to do in secondary storage; called after the commit, from any thread."""
 
     def enforce_policy(self) -> None:
         """Have the hosts enforce the newest policy of guests' ports now; called after the commit, from any thread."""
@@ -195,7 +204,9 @@ class Call:
 
     def owner_of(self, row: Entity) -> Account | None:
         """The account that a row belongs to, directly or through its network or VM; None for what all may use."""
-        if isinstance(row, VlanIpRange) or (isinstance(row, Template) and row.is_public):
+        if isinstance(row, VlanIpRange) or (
+            isinstance(row, Template) and templates.may_use(self.session, row, self.account.id)
+        ):
             return None
         account_id: str | None = getattr(row, "account_id", None)
         if account_id is not None:

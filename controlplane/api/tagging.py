@@ -35,6 +35,7 @@ TAGGABLE: dict[str, type[Entity]] = {
     "FirewallRule": FirewallRule,
     "LoadBalancer": LoadBalancer,
     "Template": Template,
+    "ISO": Template,
     "SecurityGroup": SecurityGroup,
     "SecurityGroupRule": SecurityGroupRule,
 }

@@ -16,6 +16,7 @@ from controlplane.convergence.intent.rows import CONTROL_PREFIX
 from controlplane.convergence.push import Agent
 from controlplane.errors import CapacityError
 from controlplane.hypervisors.base import ApplianceSpec, Hypervisor, Nic, Segment
+from controlplane.imagestores import shares
 from controlplane.network import segments
 from controlplane.pki import Authority
 from controlplane.store.models import Appliance, ServiceOffering
@@ -74,6 +75,7 @@ class Machine:
     memory_mb: int
     #: url of the host it goes to
     host: str
+    shares: tuple[shares.Wanted, ...] = ()
 
 
 def machine(session: Session, appliance: Appliance) -> Machine:
@@ -90,6 +92,7 @@ def machine(session: Session, appliance: Appliance) -> Machine:
         cpus=offering.cpu_number if offering else DEFAULT_CPUS,
         memory_mb=offering.memory if offering else DEFAULT_MEMORY_MB,
         host=hosts.url_of(session, appliance.host_id),
+        shares=shares.of_machine(session, appliance),
     )
 
 
@@ -112,6 +115,7 @@ def start(hypervisor: Hypervisor, authority: Authority, machine: Machine) -> Non
             cpus=machine.cpus,
             memory_mb=machine.memory_mb,
             host=machine.host,
+            shares=shares.make(hypervisor, machine.shares),
         )
     )
 

@@ -28,6 +28,7 @@ from controlplane.store.models import (
     new_id,
     now,
 )
+from controlplane.templates import rows as templates
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,7 @@ def create(session: Session, request: VmRequest) -> Vm:
     """
     if request.zone.allocation_state != "Enabled":
         raise ParameterError(f"zone {request.zone.name} is disabled")
-    if request.template.zone_id not in (None, request.zone.id):
-        raise ParameterError(f"templateid: template {request.template.name} is not in zone {request.zone.name}")
+    templates.check_deployable(session, request.template, request.zone)
     if request.service_offering.is_system:
         raise ParameterError(f"serviceofferingid: {request.service_offering.name} is for system VMs")
     if not request.nics:

@@ -27,7 +27,10 @@ from controlplane.convergence.intent.rows import ApplianceNic
 from controlplane.convergence.push import AgentClient
 from controlplane.convergence.reports import consoleproxy as proxy_reports
 from controlplane.convergence.reports import router as router_reports
+from controlplane.convergence.reports import ssvm as ssvm_reports
 from controlplane.core import Core
+from controlplane.imagestores import jobs as storage_jobs
+from controlplane.imagestores import links as storage_links
 from controlplane.network import rates
 from controlplane.store.models import Appliance
 
@@ -95,6 +98,11 @@ def _load_router(session: Session, appliance_id: str, core: Core) -> Intent:
     return router_intent.load(session, appliance_id, core.secrets, core.cloud, core.configuration)
 
 
+def _release_storage(session: Session, appliance: Appliance) -> None:
+    storage_jobs.release(session, appliance.id)
+    storage_links.release(session, appliance.id)
+
+
 def _fetch_recordings(core: Core, client: AgentClient) -> None:
     recordings.fetch(core, client, unfinished=True)
 
@@ -136,7 +144,11 @@ ROLES: Mapping[str, Role] = {
         events="SSVM",
         load=ssvm_intent.load,
         compile=compile_ssvm,
+        prepare=ssvm_intent.prepare,
+        gone=_release_storage,
         settings="secstorage.",
+        has_reports=ssvm_reports.has_news,
+        take_reports=ssvm_reports.take,
     ),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from appliance.errors import GatehouseError
@@ -15,6 +16,10 @@ from controlplane.hypervisors.policy import Policy
 
 #: ``unknown``: its host does not answer, and it may run
 Power = Literal["running", "stopped", "absent", "unknown"]
+
+
+#: where an appliance has the directories that it is given, each by its name
+SHARES = "/var/lib/gatehouse/stores"
 
 
 class HypervisorError(GatehouseError):
@@ -57,6 +62,14 @@ class Nic:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A directory of the appliance's host, which it sees at ``SHARES/name`` and may write to."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
 class ApplianceSpec:
     """An appliance to run. ``identity`` holds the files of its identity directory, name -> content (secret)."""
 
@@ -68,6 +81,7 @@ class ApplianceSpec:
     memory_mb: int = 256
     #: url of the host it goes to; "" is the hypervisor's first
     host: str = ""
+    shares: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,19 @@ class Hypervisor(Protocol):
         """Start it; returns when its agent process was started, not when it answers."""
 
     def start_guest(self, spec: GuestSpec) -> None: ...
+
+    def images(self) -> Path:
+        """A directory of this machine beside what guests run from, on the same file system, for images on their way."""
+
+    def has_template(self, name: str) -> bool:
+        """Whether guests can be made from the template ``name``."""
+
+    def add_template(self, name: str, image: Path) -> None:
+        """Have ``image``, a qcow2 file below ``images()``, as template ``name``; it is moved. Guests' disks lie over
+        it, so it never changes."""
+
+    def remove_template(self, name: str) -> None:
+        """Remove the template's image, which no guest's disk lies over."""
 
     def stop(self, instance_id: str, *, force: bool = False) -> None:
         """Ask it to stop, then force after a grace period (at once with ``force``). State on disk stays."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from controlplane.store.models import Account, Network, PublicIp, Vm
+from controlplane.store.models import Account, Network, PublicIp, Template, Vm
 
 VMS = "max.account.user.vms"
 PUBLIC_IPS = "max.account.public.ips"
 NETWORKS = "max.account.networks"
+#: ISOs too
+TEMPLATES = "max.account.templates"
 
 #: VMs that take no place any more
 _GONE = ("Destroyed", "Expunging", "Error")
@@ -28,6 +30,8 @@ def used(session: Session, account: Account, setting: str) -> int:
         counted = PublicIp.account_id == account.id
     elif setting == NETWORKS:
         counted = (Network.account_id == account.id) & Network.removed.is_(None)
+    elif setting == TEMPLATES:
+        counted = (Template.account_id == account.id) & Template.removed.is_(None)
     else:
         raise ValueError(f"nothing is counted for {setting}")
     return session.execute(select(func.count()).where(counted)).scalar_one()

@@ -20,7 +20,16 @@ from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core
 from controlplane.errors import ApiError
 from controlplane.store.models import AsyncJob
-from controlplane.workflows import maintenance, migration, networks, routers, securitygroups, systemvms, vms
+from controlplane.workflows import (
+    maintenance,
+    migration,
+    networks,
+    routers,
+    securitygroups,
+    systemvms,
+    templates,
+    vms,
+)
 from controlplane.workflows.flow import Flow, Locks
 from controlplane.workflows.nics import follow_nic
 
@@ -45,6 +54,8 @@ WORKFLOWS: Mapping[str, Callable[..., None]] = {
         systemvms.show_certificates,
         maintenance.prepare_host,
         migration.migrate_vm,
+        templates.await_image,
+        templates.prepare_template,
         vms.deploy_vm,
         vms.start_vm,
         vms.stop_vm,

@@ -20,7 +20,7 @@ from controlplane.network import rates, segments, services
 from controlplane.securitygroups import desired
 from controlplane.securitygroups.compile import SERVICE
 from controlplane.store.models import Network, Nic, Vm, now
-from controlplane.workflows import networks
+from controlplane.workflows import networks, templates
 from controlplane.workflows.consoles import close_consoles
 from controlplane.workflows.flow import Flow
 
@@ -89,6 +89,7 @@ def remove_nic(flow: Flow, vm_id: str, nic_id: str) -> None:
 def _bring_up(flow: Flow, vm_id: str) -> None:
     for network_id, nic_id in flow.step("look", _needs, vm_id):
         flow.step("network", networks.implement, network_id, [vm_id, nic_id])
+    flow.step("template", templates.for_guest, vm_id)
     flow.step("start", power_on, vm_id)
 
 

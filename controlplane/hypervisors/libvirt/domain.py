@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from controlplane.hypervisors.base import SHARES, Share
 
 #: the namespace of what we note in a domain: which data directory it is of
 METADATA = "urn:gatehouse:instance:1"
@@ -55,6 +57,7 @@ class Machine:
     #: address of the host that the VNC server listens on
     screen: str = "127.0.0.1"
     firmware: Mapping[str, Path] = field(default_factory=dict)
+    shares: tuple[Share, ...] = ()
 
 
 def domain_uuid(instance_id: str) -> str:
@@ -84,6 +87,18 @@ def domain_xml(machine: Machine) -> str:
     return tostring(domain, encoding="unicode") + "\n"
 
 
+def fstab(shares: Sequence[Share]) -> str:
+    """Lines of fstab(5) by which the appliance mounts what ``Machine.shares`` gives it (9P over virtio)."""
+    options = "trans=virtio,version=9p2000.L,msize=524288,cache=none,nosuid,nodev,noexec,nofail"
+    lines = (f"{_tag(number)} {SHARES}/{share.name} 9p {options} 0 0\n" for number, share in enumerate(shares))
+    return "".join(lines)
+
+
+def _tag(number: int) -> str:
+    # a tag has at most 31 octets
+    return f"share{number}"
+
+
 def port_xml(port: Port) -> str:
     """A NIC by itself, for plugging it into a domain that runs."""
     interface = Element("interface", type="bridge")
@@ -111,6 +126,11 @@ def _devices(devices: Element, machine: Machine) -> None:
         SubElement(element, "target", dev=f"vd{chr(ord('a') + number)}", bus="virtio")
         if disk.serial:
             SubElement(element, "serial").text = disk.serial
+    for number, share in enumerate(machine.shares):
+        # owners and modes are kept beside the files: QEMU's user owns them all
+        element = SubElement(devices, "filesystem", type="mount", accessmode="mapped")
+        SubElement(element, "source", dir=share.source)
+        SubElement(element, "target", dir=_tag(number))
     for port in machine.ports:
         _interface(SubElement(devices, "interface", type="bridge"), port)
     serial = SubElement(devices, "serial", type="file")

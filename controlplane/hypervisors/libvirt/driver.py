@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import secrets
 import socket
 import string
@@ -32,6 +33,7 @@ from controlplane.hypervisors.base import (
     Nic,
     Power,
     Segment,
+    Share,
 )
 from controlplane.hypervisors.bridges import (
     CONTROL,
@@ -43,7 +45,7 @@ from controlplane.hypervisors.bridges import (
 )
 from controlplane.hypervisors.libvirt import guestagent
 from controlplane.hypervisors.libvirt.administrators import read_keys
-from controlplane.hypervisors.libvirt.domain import VNC_PASSWORD, Disk, Machine, Port, domain_xml, port_xml
+from controlplane.hypervisors.libvirt.domain import VNC_PASSWORD, Disk, Machine, Port, domain_xml, fstab, port_xml
 from controlplane.hypervisors.libvirt.host import Host
 from controlplane.hypervisors.libvirt.remote.keys import Keys
 from controlplane.hypervisors.libvirt.storage import STATE_SERIAL, Storage
@@ -59,6 +61,9 @@ DEFAULT_URI = "qemu:///system"
 GRACE = 30.0
 #: name of a credential in the firmware's configuration (systemd.system-credentials(7)); of a file of the identity
 _CREDENTIAL = "opt/io.systemd.credentials/gatehouse.{}"
+#: mounts that systemd makes beside those of its fstab (systemd.system-credentials(7))
+FSTAB = "fstab.extra"
+_CREDENTIALS = {FSTAB: "opt/io.systemd.credentials/{}"}
 SERIAL_LOG, SERIAL_LOG_SHOWN = "serial.log", 4 << 20
 
 
@@ -341,13 +346,19 @@ class LibvirtHypervisor:
             files = {**spec.identity, "hostname": spec.hostname.encode()}
             if self._ssh_keys is not None:
                 files["authorized_keys"] = read_keys(self._ssh_keys)
+            if spec.shares:
+                # whatever is in them is what QEMU's user can read and write
+                for share in spec.shares:
+                    os.chown(share.source, *host.qemu_user)
+                files[FSTAB] = fstab(spec.shares).encode()
             names = host.side.write_identity(spec.id, files, host.qemu_user)
             try:
                 self._create(
                     host,
                     record,
                     (Disk(disk), Disk(state, STATE_SERIAL)),
-                    {_CREDENTIAL.format(name): path for name, path in names.items()},
+                    {_CREDENTIALS.get(name, _CREDENTIAL).format(name): path for name, path in names.items()},
+                    spec.shares,
                 )
             finally:
                 # QEMU has them in memory
@@ -368,7 +379,26 @@ class LibvirtHypervisor:
         self._records.save(record)
         return False
 
-    def _create(self, host: Host, record: Record, disks: tuple[Disk, ...], firmware: dict[str, Path]) -> None:
+    def images(self) -> Path:
+        return self.storage.images
+
+    def has_template(self, name: str) -> bool:
+        return self.storage.has_template(name)
+
+    def add_template(self, name: str, image: Path) -> None:
+        self.storage.add_template(name, image)
+
+    def remove_template(self, name: str) -> None:
+        self.storage.remove_template(name)
+
+    def _create(
+        self,
+        host: Host,
+        record: Record,
+        disks: tuple[Disk, ...],
+        firmware: dict[str, Path],
+        shares: tuple[Share, ...] = (),
+    ) -> None:
         log_file = self.storage.folder(record.id) / SERIAL_LOG
         machine = Machine(
             id=record.id,
@@ -382,6 +412,7 @@ class LibvirtHypervisor:
             password=_password(),
             screen=host.control_address,
             firmware=firmware,
+            shares=shares,
         )
         log_file.unlink(missing_ok=True)
         try:

@@ -8,6 +8,7 @@ e.g. by NFS at the same path, as primary storage.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Storage:
 
     def open(self, owner: str) -> None:
         """Make it that of data directory ``owner``, by which hosts recognise it."""
-        for path in (self.directory, self.templates, self._instances):
+        for path in (self.directory, self.templates, self._instances, self.images):
             path.mkdir(mode=0o711, parents=True, exist_ok=True)
             # whatever the umask was
             path.chmod(0o711)
@@ -49,6 +50,27 @@ class Storage:
             how = "make it with: make guest-image" if name in ("builtin", "bare") else "copy a qcow2 image"
             raise HypervisorError(f"template {name} has no image; {how}, and put it at {path}")
         return path
+
+    @property
+    def images(self) -> Path:
+        """Images on their way to and from image stores."""
+        return self.directory / "images"
+
+    def has_template(self, name: str) -> bool:
+        return Path(name).name == name and (self.templates / f"{name}.qcow2").is_file()
+
+    def add_template(self, name: str, image: Path) -> None:
+        """Take an image as a template, whole or not at all."""
+        try:
+            # whoever wrote it has no say in it any more
+            os.chown(image, 0, 0)
+            image.chmod(0o644)
+            image.replace(self.templates / f"{name}.qcow2")
+        except OSError as error:
+            raise HypervisorError(f"{image} cannot be taken as template {name}: {error.strerror or error}") from error
+
+    def remove_template(self, name: str) -> None:
+        (self.templates / f"{name}.qcow2").unlink(missing_ok=True)
 
     def system_image(self) -> Path:
         """The image of appliances, a copy that stays as it is while machines run from it."""

@@ -191,7 +191,7 @@ class NamespaceHypervisor:
             boot.prepare_appliance(
                 folder, spec.id, spec.hostname, inittab, dict(spec.identity), one_user=self._one_user
             )
-            return layout.appliance(folder, self._data, self._python, spec.memory_mb)
+            return layout.appliance(folder, self._data, self._python, spec.memory_mb, spec.shares)
 
         self._start(record, prepare)
 
@@ -208,6 +208,21 @@ class NamespaceHypervisor:
             return layout.guest(folder, self._base, self._data, self._guest_paths, spec.memory_mb)
 
         self._start(record, prepare)
+
+    def images(self) -> Path:
+        return self.directory / "images"
+
+    def has_template(self, name: str) -> bool:
+        return name in boot.TEMPLATES
+
+    def add_template(self, name: str, image: Path) -> None:
+        raise HypervisorError(
+            "guests of the namespace hypervisor are no virtual machines and boot no image; deploy from builtin or "
+            "bare, or run the control plane with --hypervisor libvirt"
+        )
+
+    def remove_template(self, name: str) -> None:
+        return None
 
     def _start(self, record: Record, prepare: Callable[[Path], tuple[Mount, ...]]) -> None:
         with self._turn(record.id):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from controlplane.hypervisors.base import SHARES, Share
 from controlplane.hypervisors.namespace.mounts import Mount
 
 #: what merged-/usr systems have as links into /usr, others as directories (file-hierarchy(7))
@@ -99,7 +100,9 @@ def kernel(memory_mb: int) -> list[Mount]:
     ]
 
 
-def appliance(folder: Path, data: Path, python: Python, memory_mb: int) -> tuple[Mount, ...]:
+def appliance(
+    folder: Path, data: Path, python: Python, memory_mb: int, shares: Sequence[Share] = ()
+) -> tuple[Mount, ...]:
     """The root of the appliance whose files are in ``folder`` (etc, var)."""
     return (
         Mount("tmpfs", "/", megabytes=1),
@@ -111,6 +114,7 @@ def appliance(folder: Path, data: Path, python: Python, memory_mb: int) -> tuple
         Mount("bind", "/etc", str(folder / "etc")),
         *(Mount("bind", f"/etc/{name}", f"/etc/{name}", read_only=True, optional=True) for name in SHARED_ETC),
         Mount("bind", "/var", str(folder / "var")),
+        *(Mount("bind", f"{SHARES}/{share.name}", share.source) for share in shares),
         Mount("directory", "/root", mode=0o755),
         Mount("seal", "/"),
     )

@@ -4,6 +4,14 @@ from controlplane.store.models.base import Base, Entity, UtcDateTime, new_id, no
 from controlplane.store.models.compute import Nic, NicSecondaryIp, Vm
 from controlplane.store.models.consoles import ApplianceCertificate, ConsoleSession, CustomCertificate
 from controlplane.store.models.identity import Account, Configuration, Domain, Session, SshKeyPair, Tag, User
+from controlplane.store.models.imagestores import (
+    ImageStore,
+    PeerCertificate,
+    StorageJob,
+    StorageLink,
+    StoredImage,
+    TemplatePermission,
+)
 from controlplane.store.models.infrastructure import Cluster, Host, PhysicalNetwork, Pod, VlanIpRange, Zone
 from controlplane.store.models.loadbalancing import (
     LoadBalancer,
@@ -41,6 +49,7 @@ __all__ = [
     "Event",
     "FirewallRule",
     "Host",
+    "ImageStore",
     "LoadBalancer",
     "LoadBalancerCertificate",
     "LoadBalancerMember",
@@ -51,6 +60,7 @@ __all__ = [
     "Nic",
     "NicSecondaryIp",
     "OsType",
+    "PeerCertificate",
     "PhysicalNetwork",
     "Pod",
     "PortForwardingRule",
@@ -65,8 +75,12 @@ __all__ = [
     "Session",
     "SshKeyPair",
     "SslCertificate",
+    "StorageJob",
+    "StorageLink",
+    "StoredImage",
     "Tag",
     "Template",
+    "TemplatePermission",
     "TrafficCounter",
     "TrafficSample",
     "UsageJob",

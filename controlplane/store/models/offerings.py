@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, String, false, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controlplane.store.models.base import Entity
@@ -87,6 +87,15 @@ class Template(Entity):
     ssh_key_enabled: Mapped[bool] = mapped_column(default=False)
     #: "USER", "SYSTEM", "BUILTIN"
     type: Mapped[str] = mapped_column(String(16), default="USER")
+    is_extractable: Mapped[bool] = mapped_column(default=False, server_default=false())
+    #: of an ISO: a machine can start from it
+    bootable: Mapped[bool] = mapped_column(default=True, server_default=true())
+    is_dynamically_scalable: Mapped[bool] = mapped_column(default=False, server_default=false())
+    #: where it came from, and what its owner said that it has: ``sha256:<hexadecimal>`` and the like
+    url: Mapped[str | None] = mapped_column(String(2048))
+    checksum: Mapped[str | None] = mapped_column(String(140))
+    tag: Mapped[str | None] = mapped_column(String(255))
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     removed: Mapped[datetime | None]
 
 

@@ -50,6 +50,10 @@ class Appliance(Entity):
     tunnels: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     #: number of the newest entry of remote access VPNs' logs that was made an event
     visits_seen: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    #: of an SSVM: names of the directories that its machine was started with (``imagestores.shares``)
+    shares: Mapped[list[str]] = mapped_column(JSON, default=list, server_default="[]")
+    #: SHA-256 of what an SSVM reported last
+    report_digest: Mapped[str | None] = mapped_column(String(64))
     removed: Mapped[datetime | None]
 
 

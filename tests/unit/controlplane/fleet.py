@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -187,6 +189,8 @@ class FakeHypervisor:
     #: MAC -> what ``set_rate`` was told last
     rates: dict[str, int] = field(default_factory=dict)
     fail: Callable[[str], None] = lambda instance_id: None
+    #: names of templates that guests can be made from
+    templates: set[str] = field(default_factory=set)
     on_migrate: Callable[[str], object] = lambda instance_id: None
     on_stop: Callable[[str], object] = lambda instance_id: None
 
@@ -213,6 +217,18 @@ class FakeHypervisor:
 
     def start_guest(self, spec: GuestSpec) -> None:
         self._start(spec)
+
+    def images(self) -> Path:
+        return Path(tempfile.gettempdir()) / f"gatehouse-fake-images-{os.getpid()}"
+
+    def has_template(self, name: str) -> bool:
+        return name in self.templates
+
+    def add_template(self, name: str, image: Path) -> None:
+        self.templates.add(name)
+
+    def remove_template(self, name: str) -> None:
+        self.templates.discard(name)
 
     def stop(self, instance_id: str, *, force: bool = False) -> None:
         self.on_stop(instance_id)
