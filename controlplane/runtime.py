@@ -129,6 +129,11 @@ class Runtime:
         return self._data
 
     @property
+    def images(self) -> Path:
+        """The hypervisor's directory for images."""
+        return self.core.hypervisor.images()
+
+    @property
     def database(self) -> Database:
         return self.core.database
 

@@ -72,6 +72,10 @@ class FakeRuntime:
         """The data directory."""
         return Path(self.database.engine.url.database or "").parent
 
+    @property
+    def images(self) -> Path:
+        return self.data.with_name("images")
+
     @functools.cached_property
     def authority(self) -> Authority:
         return Authority(self.data / "pki")

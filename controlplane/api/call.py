@@ -65,6 +65,10 @@ class Runtime(Protocol):
         """The data directory."""
 
     @property
+    def images(self) -> Path:
+        """The hypervisor's directory for images, see ``Hypervisor.images``."""
+
+    @property
     def database(self) -> Database: ...
     @property
     def configuration(self) -> Configuration: ...

@@ -61,8 +61,9 @@ def add(
     if zoneid is None and kind in ("Local", "NFS"):
         raise ParameterError(f"zoneid: a {kind} store is of one zone; say which")
     zone = call.lookup(Zone, zoneid, "zoneid") if zoneid is not None else None
-    images = call.runtime.hypervisor.images()
-    made = providers.describe(kind, url, details, providers.Places(call.runtime.data, images, zoneid or ""))
+    made = providers.describe(
+        kind, url, details, providers.Places(call.runtime.data, call.runtime.images, zoneid or "")
+    )
     there = select(ImageStore).where(ImageStore.url == made.url, ImageStore.removed.is_(None))
     for other in call.session.scalars(there):
         if other.zone_id == (zone.id if zone is not None else None):
