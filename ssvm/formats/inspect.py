@@ -21,6 +21,10 @@ _CONTENT: dict[Format, tuple[frozenset[str], ...]] = {
 }
 
 
+#: bytes at the beginning that say whether an image stands for itself
+HEAD = 512
+
+
 class Inspection:
     """Shown an image from its first byte on. ``format`` is what it must be, ``limit`` the most virtual bytes."""
 
@@ -32,6 +36,7 @@ class Inspection:
         self._format, self._limit = format, limit
         self._chunk = io.BytesIO()
         self._wrapper = format_inspector.InspectWrapper(self._chunk)
+        self._head = b""
         self.decided = False
         #: what the image says, None where its format does not
         self.virtual_size: int | None = None
@@ -40,6 +45,8 @@ class Inspection:
         """The next bytes. Raises JobFailedError as soon as they cannot be what they should."""
         if self.decided:
             return
+        if len(self._head) < HEAD:
+            self._head += data[: HEAD - len(self._head)]
         self._chunk.seek(0)
         self._chunk.truncate()
         self._chunk.write(data)
@@ -69,9 +76,24 @@ class Inspection:
                 raise JobFailedError("format", f"the image is not safe to use: {reasons}") from error
             except Exception as error:  # a parser of hostile bytes: whatever it stumbles over is no image
                 raise JobFailedError("format", f"the image cannot be read: {error}") from error
+        if _differs(self._format, self._head):
+            raise JobFailedError("format", "the image is only the difference to another one, or of an unknown type")
         if self._format not in ("raw", "iso"):
             self.virtual_size = int(matches[0].virtual_size)
             check_virtual(self.virtual_size, self._limit)
+
+
+def _differs(format: Format, head: bytes) -> bool:
+    """Whether an image has a parent, or may: neither parser minds, and what it lacks would read as zeros.
+
+    VHD: disk type 3 is dynamic ("Hard Disk Footer Format"). VDI: image types 1 and 2 are dynamic and fixed, and the
+    UUIDs of the image's parent and of its state are zero.
+    """
+    if format == "vhd":
+        return head[60:64] != b"\0\0\0\3"
+    if format == "vdi":
+        return head[0x4C:0x50] not in (b"\1\0\0\0", b"\2\0\0\0") or any(head[0x1A8:0x1C8])
+    return False
 
 
 def check_virtual(size: int, limit: int) -> None:

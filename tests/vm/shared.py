@@ -1,4 +1,4 @@
-"""One virtual machine for the routers of many tests, and one for console proxies: booting takes longer than most tests.
+"""One virtual machine for the routers of many tests, and one for each kind of system VM: booting takes long.
 
 Each router that a test asks the lab for takes the machine over from the one before: the machine is emptied by a
 document without services, and its NICs are plugged into the new router's segments. So tests/netns can be run with
@@ -20,13 +20,14 @@ from tests.vm.qemu import QemuHypervisor
 INTERFACES: Mapping[Role, tuple[str, tuple[str, ...]]] = {
     "router": ("eth1", ("eth0", "eth2", "eth3", "eth4")),
     "consoleproxy": ("eth0", ("eth1", "eth2")),
+    "ssvm": ("eth0", ("eth1", "eth2")),
 }
 #: of each machine
 MEMORY_MB = 512
 
 
 class SharedLab(Lab):
-    """Its routers share a machine, one after the other, and so do console proxies.
+    """Its routers share a machine, one after the other, and so do system VMs of each role.
 
     A router that is there for another one to talk to (``far``) is in a namespace, where it costs no boot.
     """

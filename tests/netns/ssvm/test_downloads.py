@@ -19,6 +19,7 @@ def no_parts(world: World) -> bool:
     return not [name for name in world.objects() if name.startswith(".parts/")]
 
 
+@pytest.mark.any_hypervisor
 def test_an_image_is_fetched_checked_and_kept(world: World) -> None:
     path = world.image("plain.qcow2")
     wanted = world.sha256(world.origin, path)
@@ -35,6 +36,7 @@ def test_an_image_is_fetched_checked_and_kept(world: World) -> None:
     assert world.objects() == []
 
 
+@pytest.mark.any_hypervisor
 def test_another_store(world: World) -> None:
     path = "/var/lib/gatehouse/second"
     stores = world.state["storage"]["stores"]
@@ -66,6 +68,7 @@ def test_a_bomb_stops_early(world: World) -> None:
     assert no_parts(world)
 
 
+@pytest.mark.any_hypervisor
 @pytest.mark.parametrize("format", ["raw", "vmdk", "vhd", "vhdx", "vdi"])
 def test_formats(world: World, format: str) -> None:
     name = {"vhd": "vpc"}.get(format, format)
@@ -76,6 +79,7 @@ def test_formats(world: World, format: str) -> None:
     assert result.virtual_size == pytest.approx(64 << 20, rel=0.01)
 
 
+@pytest.mark.any_hypervisor
 def test_an_ova(world: World) -> None:
     world.image("disk1.vmdk", "-o", "subformat=streamOptimized", format="vmdk")
     world.origin.write(f"{FILES}/vm.ovf", "<Envelope/>")
@@ -90,6 +94,7 @@ def test_an_ova(world: World) -> None:
     assert "no tar file" in world.failed(world.download("disk1.vmdk", format="ova"), "format")
 
 
+@pytest.mark.any_hypervisor
 @pytest.mark.parametrize(
     ("make", "format", "text"),
     [
@@ -110,6 +115,7 @@ def test_unsafe_images(world: World, make: list[str], format: str, text: str) ->
     assert no_parts(world)
 
 
+@pytest.mark.any_hypervisor
 def test_a_polyglot(world: World) -> None:
     """An ISO whose first bytes, which ISO 9660 leaves to others, are those of a qcow2 image."""
     path = world.image("polyglot")
@@ -136,6 +142,7 @@ def test_nothing_inside_is_reached(world: World, url: str) -> None:
     assert INNER not in world.failed(id, "refused-address") or INNER in url
 
 
+@pytest.mark.any_hypervisor
 def test_internal_sites(world: World) -> None:
     world.inner.run(["qemu-img", "create", "-q", "-f", "qcow2", f"{FILES}/inside.qcow2", "1M"])
     world.push(internal_sites=["10.9.0.0/24"])
@@ -143,6 +150,7 @@ def test_internal_sites(world: World) -> None:
     world.push(internal_sites=[])
 
 
+@pytest.mark.any_hypervisor
 def test_the_firewall_holds_the_worker_to_it(world: World) -> None:
     code = "import socket,sys; socket.create_connection((sys.argv[1], 8000), 2)"
     for user, address, reached in (

@@ -46,6 +46,7 @@ def upload(world: World, **more: Any) -> tuple[str, str]:
     return world.add("upload", **job), token
 
 
+@pytest.mark.any_hypervisor
 @pytest.mark.parametrize("options", [["-F", f"file=@{FILES}/mine.qcow2"], ["--data-binary", f"@{FILES}/mine.qcow2"]])
 def test_an_upload_is_taken_once(client: World, options: list[str]) -> None:
     id, token = upload(client)
@@ -99,6 +100,7 @@ def link(world: World, path: str, **more: Any) -> str:
     return f"/extract/{token}/mine.qcow2" if "peer" not in more else str(entry["id"])
 
 
+@pytest.mark.any_hypervisor
 def test_a_link(client: World) -> None:
     id = client.download("mine.qcow2")
     client.done(id)
@@ -140,7 +142,7 @@ def other(client: World) -> World:
     nics[0], nics[1]["mac"], nics[1]["addresses"] = world.lab.control("eth0"), world.lab.mac(), [f"{OTHER}/24"]
     del nics[2]
     state["storage"] |= {"jobs": [], "links": []}
-    second = world.lab.router(state, role="ssvm", segments={"eth0": "control", "eth1": public}, memory_mb=512)
+    second = world.lab.router(state, role="ssvm", segments={"eth0": "control", "eth1": public}, memory_mb=512, far=True)
     for router, section in ((world.ssvm, world.state), (second, state)):
         made = world.lab.authority.issue_peer(router.id)
         section["storage"]["peer"] = {
@@ -154,6 +156,7 @@ def other(client: World) -> World:
     return made_of
 
 
+@pytest.mark.any_hypervisor
 def test_an_object_is_copied_between_zones(client: World, other: World) -> None:
     id = client.download("mine.qcow2")
     result = client.done(id).result
@@ -172,6 +175,7 @@ def test_an_object_is_copied_between_zones(client: World, other: World) -> None:
     other.failed(other.add("copy", url=f"{url}/{for_them}", peer=client.ssvm.id, **lie), "checksum")
 
 
+@pytest.mark.any_hypervisor
 def test_objects_are_made_of_others(client: World) -> None:
     id = client.download("mine.qcow2")
     client.done(id)

@@ -94,10 +94,17 @@ class World:
 
     def objects(self) -> list[str]:
         """Files of the store, parts among them."""
-        return self.ssvm.run(["find", STORE, "-type", "f", "-printf", "%P\n"]).stdout.split()
+        found = self.ssvm.run(["find", STORE, "-type", "f"]).stdout.split()
+        return [path.removeprefix(f"{STORE}/") for path in found]
 
     def sha256(self, machine: Machine | Router, path: str) -> str:
         return f"sha256:{machine.run(['sha256sum', path]).stdout.split()[0]}"
+
+    def noise(self, name: str, size: int) -> str:
+        """A file of random bytes at the origin; its path there."""
+        path = f"{FILES}/{name}"
+        self.origin.run(["sh", "-c", f"head -c {size} /dev/urandom >{path}"])
+        return path
 
     def image(self, name: str, *options: str, format: str = "qcow2", size: str = "64M") -> str:
         """An image that qemu-img makes, at the origin; its path there."""
