@@ -27,6 +27,8 @@ def run(job: Job, tools: Tools) -> Result | None:
     if isinstance(job, Delete):
         store.delete(job.path)
         return None
+    # rather now than after gigabytes came; a store that does not work is tried again
+    store.capacity()
     with ExitStack() as stack:
         part = Part(store.staging, job.id)
         stack.callback(part.close)

@@ -1,4 +1,4 @@
-"""A store that is a directory: of the appliance's own disk, or mounted there."""
+"""Stores that are directories: of the appliance's own disk, or mounted there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ssvm.errors import full
 from ssvm.jobs.context import Cancel, Progress
-from ssvm.services.storage.model.stores import DirectoryStore
+from ssvm.services.storage.model.stores import NfsStore
 from ssvm.stores.base import CHUNK, Capacity, NoObjectError, StoreError
 
 #: no object's path begins with a dot
@@ -19,8 +19,8 @@ STAGING = ".parts"
 class Directory:
     """Objects are files below the directory. They come into being by rename(2), with everything on the disk."""
 
-    def __init__(self, store: DirectoryStore) -> None:
-        self._root = Path(store.path)
+    def __init__(self, root: Path) -> None:
+        self._root = root
         self.staging = self._root / STAGING
 
     def put(self, source: Path, path: str, progress: Progress, cancel: Cancel) -> None:
@@ -76,6 +76,38 @@ class Directory:
         except OSError as error:
             raise _broken(error) from error
         return Capacity(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+
+
+class Export(Directory):
+    """A directory of an NFS server, which the agent mounts at ``root``: without that nothing is there."""
+
+    def __init__(self, store: NfsStore, root: Path) -> None:
+        super().__init__(root)
+        self._what = f"{store.server}:{store.export}"
+
+    def put(self, source: Path, path: str, progress: Progress, cancel: Cancel) -> None:
+        self._check()
+        super().put(source, path, progress, cancel)
+
+    def size(self, path: str) -> int | None:
+        self._check()
+        return super().size(path)
+
+    def delete(self, path: str) -> None:
+        self._check()
+        super().delete(path)
+
+    def capacity(self) -> Capacity:
+        self._check()
+        return super().capacity()
+
+    def _check(self) -> None:
+        try:
+            there = self._root.is_mount()
+        except OSError as error:
+            raise _broken(error) from error
+        if not there:
+            raise StoreError(f"{self._what} is not mounted; check that the server answers and exports it")
 
 
 def _missing(directory: Path) -> list[Path]:

@@ -23,10 +23,10 @@ ORPHANED = 86_400.0
 
 
 class Holdings:
-    """``parts``: where parts of jobs are whose stores are elsewhere."""
+    """``parts``: where parts of jobs are whose stores are elsewhere; ``nfs``: where exports are mounted."""
 
-    def __init__(self, parts: Path) -> None:
-        self._parts = parts
+    def __init__(self, parts: Path, nfs: Path) -> None:
+        self._parts, self._nfs = parts, nfs
         parts.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.stores: dict[str, Store] = {}
         self._wanted: dict[str, Wanted] = {}
@@ -45,7 +45,7 @@ class Holdings:
                     stores[id] = self.stores[id]
                     continue
                 try:
-                    stores[id] = open_store(store, self._parts)
+                    stores[id] = open_store(store, self._parts, self._nfs)
                 except Exception as error:
                     log.error("store %s: %s", id, error)
                     self._reports[id] = StoreReport(id=id, healthy=False, detail=f"it cannot be opened: {error}")

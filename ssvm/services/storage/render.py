@@ -19,7 +19,8 @@ from appliance.settings import Settings
 from ssvm.document import SsvmState
 from ssvm.fetch.addresses import NEVER, PRIVATE
 from ssvm.services.storage.model.section import Storage
-from ssvm.services.storage.model.stores import DirectoryStore
+from ssvm.services.storage.model.stores import DirectoryStore, NfsStore
+from ssvm.services.storage.nfs import directory as nfs_dir
 
 WORKER, SANDBOX = "storage", "images"
 #: Debian's user for what keeps data; the sandbox needs no file of its own (base-passwd)
@@ -55,6 +56,7 @@ def configuration(state: SsvmState, storage: Storage, settings: Settings) -> dic
         "peer_listen": [str(address) for address in (*nics.public_addresses(), *_inner_addresses(state))],
         "socket": str(socket_file(settings)),
         "state": str(state_dir(settings)),
+        "nfs": str(nfs_dir(settings)),
         "sandbox": SANDBOX,
         # networks that no download reaches, and those that it reaches as internal sites only
         "closed": [str(net) for net in dict.fromkeys([*own, *control])],
@@ -70,6 +72,8 @@ def render(state: SsvmState, settings: Settings) -> Rendered:
         return Rendered()
     text = json.dumps(configuration(state, storage, settings), indent=1) + "\n"
     directories = tuple(Path(store.path) for store in storage.stores if isinstance(store, DirectoryStore))
+    if any(isinstance(store, NfsStore) for store in storage.stores):
+        directories += (nfs_dir(settings),)
     return Rendered(
         files={config_file(settings): File(text, mode=0o600, owner=WORKER_USER)},
         ruleset=_ruleset(state, storage),

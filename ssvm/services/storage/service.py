@@ -12,10 +12,11 @@ from appliance.errors import ApplyError, ProbeError
 from appliance.inquiry import ask
 from appliance.settings import Settings
 from ssvm.document import SsvmState
-from ssvm.services.storage.render import WORKER, config_file, render, socket_file
+from ssvm.services.storage.nfs import Exports
+from ssvm.services.storage.render import WORKER, WORKER_USER, config_file, render, socket_file
 
-#: seconds the worker has to take a configuration up
-PATIENCE = 15.0
+#: seconds the worker has to take a configuration up; starting takes fifteen and more where processors are emulated
+PATIENCE = 60.0
 
 
 def _trouble(host: Host) -> str:
@@ -35,11 +36,16 @@ class StorageService(BaseService):
     after = ("interfaces",)
     inputs = ("storage", "interfaces")
 
+    def __init__(self) -> None:
+        self._exports = Exports()
+
     def render(self, state: SsvmState, settings: Settings) -> Rendered:
         return render(state, settings)
 
     def apply(self, change: Change, host: Host) -> None:
         state: SsvmState | None = change.after
+        before = change.before.storage if change.before is not None else None
+        self._exports.bring(before, state.storage if state is not None else None, host.settings, WORKER_USER)
         if state is None or state.storage is None:
             return
         if WORKER not in change.started:
@@ -49,6 +55,9 @@ class StorageService(BaseService):
             if host.supervisor.pid(WORKER) is None or time.monotonic() > deadline:
                 raise ApplyError(trouble)
             time.sleep(0.01)
+
+    def drift(self, state: SsvmState, host: Host) -> str | None:
+        return self._exports.missing(state.storage, host.settings)
 
     def probe(self, state: SsvmState, host: Host) -> None:
         if state.storage is not None and (trouble := _trouble(host)):

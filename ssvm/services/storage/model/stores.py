@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_serializer
 
-from appliance.schema.types import Frozen, RuleId
+from appliance.schema.types import Address, Frozen, Port, RuleId
 
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 
@@ -24,6 +24,12 @@ def _object_path(value: str) -> str:
 def _directory(value: str) -> str:
     if not re.fullmatch(r"/[^\0\n]+", value) or "/../" in f"{value}/":
         raise ValueError("must be an absolute path, as in /var/lib/gatehouse/store")
+    return value
+
+
+def _export(value: str) -> str:
+    if not re.fullmatch(r"/[A-Za-z0-9/._@+-]*", value) or "/../" in f"{value}/":
+        raise ValueError("must be an absolute path of letters, digits and '/._@+-', as in /export/secondary")
     return value
 
 
@@ -56,6 +62,21 @@ class DirectoryStore(Frozen):
     path: Annotated[str, AfterValidator(_directory)]
 
 
+class NfsStore(Frozen):
+    """An NFS export, which the appliance mounts: ``mount -t nfs4 <server>:<export>`` (RFC 8881, AUTH_SYS).
+
+    The appliance's root must be root there (``no_root_squash``), or the directory belong to Debian's user ``backup``
+    (34). A server that does not answer holds nothing else up: the store is reported as not healthy until it does.
+    """
+
+    kind: Literal["nfs"] = "nfs"
+    id: RuleId
+    server: Address
+    export: Annotated[str, AfterValidator(_export)]
+    port: Port = 2049
+    version: Literal["4.0", "4.1", "4.2"] = "4.2"
+
+
 class S3Store(_Secretive):
     """A bucket behind the S3 API; ``secret`` is the secret access key. Objects are below ``prefix``."""
 
@@ -81,4 +102,4 @@ class SwiftStore(_Secretive):
     user: Name
 
 
-Store = Annotated[DirectoryStore | S3Store | SwiftStore, Field(discriminator="kind")]
+Store = Annotated[DirectoryStore | NfsStore | S3Store | SwiftStore, Field(discriminator="kind")]

@@ -33,6 +33,8 @@ class Config:
     peer_listen: tuple[str, ...]
     socket: Path
     state: Path
+    #: holds the mounted exports, by the store's id
+    nfs: Path
     sandbox: str
     storage: Storage
     way: Way
@@ -62,6 +64,7 @@ def load(path: Path) -> Config:
             peer_listen=tuple(raw["peer_listen"]),
             socket=Path(raw["socket"]),
             state=Path(raw["state"]),
+            nfs=Path(raw["nfs"]),
             sandbox=raw["sandbox"],
             storage=storage,
             way=Way(reach, resolver(storage.resolvers), _trusting(storage.ca), storage.stall, storage.proxy),

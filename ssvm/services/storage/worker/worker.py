@@ -48,7 +48,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._reloading(loop))
-        self._holdings = Holdings(config.state / "parts")
+        self._holdings = Holdings(config.state / "parts", config.nfs)
         self._runner = Runner(Ledger(config.state / "jobs"))
         self._servers = Servers(self._runner, self._holdings)
         await self._take(config)

@@ -84,3 +84,33 @@ def test_a_disk_that_is_too_large_is_refused_with_its_first_bytes() -> None:
     with pytest.raises(JobFailedError) as caught:
         inspection.feed(memoryview(qcow2()))
     assert caught.value.cause == "size"
+
+
+def vhd(type: int) -> bytes:
+    """A footer as it begins a dynamic disk (Virtual Hard Disk Image Format Specification)."""
+    footer = bytearray(512)
+    footer[:8] = b"conectix"
+    struct.pack_into(">QQ", footer, 40, 1 << 30, 1 << 30)
+    struct.pack_into(">I", footer, 60, type)
+    return bytes(footer).ljust(1 << 20, b"\0")
+
+
+def vdi(type: int, parent: bytes = b"") -> bytes:
+    """A header of VirtualBox's format, version 1.1."""
+    header = bytearray(512)
+    header[:64] = b"<<< Oracle VM VirtualBox Disk Image >>>\n".ljust(64, b"\0")
+    struct.pack_into("<IIII", header, 64, 0xBEDA107F, 0x00010001, 400, type)
+    struct.pack_into("<Q", header, 368, 1 << 30)
+    header[0x1A8 : 0x1A8 + len(parent)] = parent
+    return bytes(header).ljust(1 << 20, b"\0")
+
+
+def test_images_that_stand_for_themselves() -> None:
+    assert inspect(vhd(3), "vhd").virtual_size == 1 << 30
+    assert inspect(vdi(1), "vdi").virtual_size == inspect(vdi(2), "vdi", chunk=100).virtual_size == 1 << 30
+
+
+@pytest.mark.parametrize(("content", "format"), [(vhd(4), "vhd"), (vdi(4), "vdi"), (vdi(1, b"parent"), "vdi")])
+def test_images_that_are_differences(content: bytes, format: Format) -> None:
+    with pytest.raises(JobFailedError, match="difference"):
+        inspect(content, format)

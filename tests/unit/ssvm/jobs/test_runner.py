@@ -17,7 +17,6 @@ from ssvm.jobs.ledger import Entry, Ledger
 from ssvm.jobs.runner import Runner
 from ssvm.services.storage.model.jobs import Job
 from ssvm.services.storage.model.report import JobReport, Result
-from ssvm.services.storage.model.stores import DirectoryStore
 from ssvm.stores.base import StoreError
 from ssvm.stores.directory import Directory
 from tests.unit.ssvm.states import job
@@ -32,7 +31,7 @@ class Bench:
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.directory = directory
-        self.store = Directory(DirectoryStore(id="primary", path=str(directory / "store")))
+        self.store = Directory(directory / "store")
         self.store.staging.mkdir(parents=True)
         self.work: dict[str, Callable[[Any], Result | None]] = {}
         self.ran: list[str] = []

@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 
 from ssvm.jobs.context import Cancel, Progress
-from ssvm.services.storage.model.stores import DirectoryStore, S3Store
+from ssvm.services.storage.model.stores import S3Store
 from ssvm.stores import s3
 from ssvm.stores.base import NoObjectError, Store, StoreError
 from ssvm.stores.directory import Directory
@@ -22,7 +22,7 @@ CONTENT = os.urandom(6 << 20)
 @pytest.fixture(params=["directory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     if request.param == "directory":
-        made = Directory(DirectoryStore(id="a", path=str(tmp_path / "store")))
+        made = Directory(tmp_path / "store")
         made.staging.mkdir(parents=True)
         yield made
         return
@@ -62,7 +62,7 @@ def test_objects(store: Store) -> None:
 
 
 def test_a_directory_keeps_nothing_of_what_went(tmp_path: Path) -> None:
-    store = Directory(DirectoryStore(id="a", path=str(tmp_path)))
+    store = Directory(tmp_path)
     store.staging.mkdir()
     put(store, b"x", "a/b/c")
     put(store, b"x", "a/d")
@@ -73,7 +73,7 @@ def test_a_directory_keeps_nothing_of_what_went(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
-        Directory(DirectoryStore(id="a", path=str(tmp_path / "none"))).capacity()
+        Directory(tmp_path / "none").capacity()
 
 
 def test_a_bucket_that_is_not_there(tmp_path: Path) -> None:
