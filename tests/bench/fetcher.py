@@ -42,11 +42,14 @@ def main() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    seconds = time.monotonic() - begin
-    # of this program alone: getrusage() also counts what the process was before it
-    peak = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert peak is not None
-    print(json.dumps({"seconds": seconds, "memory": int(peak[1]) / 1024}))
+    print(json.dumps({"seconds": time.monotonic() - begin, "memory": peak()}))
+
+
+def peak() -> float:
+    """The most memory that this program had, MB: getrusage() also counts what the process was before it."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from appliance.run import run
 from tests.bench.figures import Figure, Target, interleaved
+from tests.netns.lab import REPOSITORY, Lab
+from tests.netns.ssvm.swift import PORT as SWIFT_PORT
+from tests.netns.ssvm.swift import Swift
 from tests.wait import wait_for
 
 ORDER = 10
@@ -34,14 +37,14 @@ def measure(quick: bool) -> Iterator[Figure]:
         url, out = f"http://127.0.0.1:{PORT}/file", root / "out"
         curl = f"curl -s {url} | tee {out}/file | sha512sum && sync {out}/file"
         plain = f"dd if=/dev/zero of={out}/file bs=1M count={size >> 20} conv=fsync status=none"
+        aria = f"aria2c -q --file-allocation=none --checksum=sha-512={checksum[7:]} -d {out} -o file {url}"
         ways: dict[str, Callable[[], dict[str, float]]] = {
             "ours": partial(_ours, url, out, 1, checksum),
             "curl | tee | sha512sum": partial(_shell, curl, out),
             "dd": partial(_shell, plain, out),
+            "aria2c": partial(_shell, f"{aria} && sync {out}/file", out),
+            "obstore": partial(_shell, f"{sys.executable} -m tests.bench.with_obstore {url} {out}/file", out),
         }
-        if shutil.which("aria2c"):
-            command = f"aria2c -q --file-allocation=none --checksum=sha-512={checksum[7:]} -d {out} -o file {url}"
-            ways["aria2c"] = partial(_shell, f"{command} && sync {out}/file", out)
         runs = interleaved(rounds, **ways)
         rates = {name: [size / one["seconds"] / 1e6 for one in some] for name, some in runs.items()}
         others = [rates[name] for name in rates if name not in ("ours", "dd")]
@@ -55,6 +58,34 @@ def measure(quick: bool) -> Iterator[Figure]:
         total = [10 * size / one["seconds"] / 1e6 for one in ten]
         yield Figure("storage: ten downloads at once", "MB/s", total)
         yield Figure("storage: memory of ten downloads", "MB", [one["memory"] for one in ten], Target("at most", 120))
+    yield from _uploads(quick)
+
+
+def _uploads(quick: bool) -> Iterator[Figure]:
+    """Puts into a bucket of a real Swift, by our store and by boto3's own transfer as it comes."""
+    size, rounds = (96 << 20, 2) if quick else (320 << 20, 4)
+    directory = Path(tempfile.mkdtemp(prefix="gatehouse-bench-"))
+    lab = Lab(directory)
+    try:
+        address = "10.9.0.1"
+        machine = lab.host("swift", lab.segment("storage"), [f"{address}/24"])
+        Swift(machine, address)
+        machine.run(["sh", "-c", f"head -c {size} /dev/urandom >/run/file"])
+
+        def put(way: str) -> dict[str, float]:
+            python = ["/usr/bin/env", "-C", str(REPOSITORY), sys.executable]
+            argv = [*python, "-m", "tests.bench.uploader", way, f"http://{address}:{SWIFT_PORT}", "/run/file"]
+            result: dict[str, float] = json.loads(machine.run(argv, timeout=600).stdout)
+            return result
+
+        runs = interleaved(rounds, ours=partial(put, "ours"), boto3=partial(put, "boto3"))
+        ours, theirs = ([size / one["seconds"] / 1e6 for one in runs[way]] for way in ("ours", "boto3"))
+        yield Figure("storage: upload by S3", "MB/s", ours, None, "boto3's transfer", theirs)
+        memory = [one["memory"] for one in runs["ours"]]
+        yield Figure("storage: memory of an upload by S3", "MB", memory, Target("at most", 120))
+    finally:
+        lab.close()
+        shutil.rmtree(directory)
 
 
 @contextmanager
