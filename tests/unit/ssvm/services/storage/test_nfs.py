@@ -49,6 +49,6 @@ def test_exports_that_are_none(export: str) -> None:
 def test_what_is_not_mounted_is_not_written_to(tmp_path: Path) -> None:
     store = Export(NfsStore.model_validate(STORE), tmp_path)
     for use in (store.capacity, lambda: store.size("a"), lambda: store.delete("a")):
-        with pytest.raises(StoreError, match="10.9.0.1:/export/secondary is not mounted"):
+        with pytest.raises(StoreError, match="export/secondary is not mounted"):
             use()
     assert list(tmp_path.iterdir()) == []
