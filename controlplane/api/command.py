@@ -159,8 +159,17 @@ class Later:
     make: Callable[[], Response]
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A page of a list whose objects have another key than the command's ``object_name``."""
+
+    object_name: str
+    total: int
+    items: list[Response]
+
+
 #: What handlers return: one object, a page of a list with the total, a job, or what makes an object after the commit.
-Answer = Response | tuple[int, "list[Any]"] | Async | Later
+Answer = Response | tuple[int, "list[Any]"] | Listing | Async | Later
 
 P = TypeVar("P", bound=Params)
 Handler = Callable[["Call", P], Answer]

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from controlplane import jobs
 from controlplane.api import encode, sessions, signing
 from controlplane.api.call import Call, Client, Runtime
-from controlplane.api.command import ROOT_ADMIN, Async, Command, Later, Response, Success, commands
+from controlplane.api.command import ROOT_ADMIN, Async, Command, Later, Listing, Response, Success, commands
 from controlplane.api.parameters import Raw, parse, read_form, text_of
 from controlplane.errors import ApiError, UnauthenticatedError, UnsupportedError
 from controlplane.store.defaults import ADMIN_USER_ID
@@ -220,7 +220,7 @@ def _throttle(runtime: Runtime, limits: Limits, session: Session, user: User) ->
         )
 
 
-def _body(call: Call, answer: Response | tuple[int, list[Any]] | Async) -> dict[str, Any]:
+def _body(call: Call, answer: Response | tuple[int, list[Any]] | Listing | Async) -> dict[str, Any]:
     """What is under the top-level key of an answer."""
     command = call.command
     if isinstance(answer, Async):
@@ -228,8 +228,10 @@ def _body(call: Call, answer: Response | tuple[int, list[Any]] | Async) -> dict[
         _start(call, answer, job.id)
         return {"id": answer.instance_id, "jobid": job.id} if command.creates else {"jobid": job.id}
     if isinstance(answer, tuple):
-        total, items = answer
-        return {"count": total, str(command.object_name): encode.plain(items)} if items or total else {}
+        answer = Listing(str(command.object_name), *answer)
+    if isinstance(answer, Listing):
+        empty = not answer.items and not answer.total
+        return {} if empty else {"count": answer.total, answer.object_name: encode.plain(answer.items)}
     return _wrapped(command, answer)
 
 

@@ -7,13 +7,14 @@ from sqlalchemy import select
 from controlplane.api import listing, tagging
 from controlplane.api.balancing import changed
 from controlplane.api.call import Call
-from controlplane.api.command import Async, Entry, ListParams, Params, ScopedListParams, command, param
+from controlplane.api.command import Async, Entry, Listing, ListParams, Params, ScopedListParams, command, param
 from controlplane.api.tagging import TagEntry
 from controlplane.api.views.loadbalancers import (
     LoadBalancerInstanceResponse,
     LoadBalancerResponse,
     show_members,
     show_rules,
+    with_addresses,
 )
 from controlplane.api.views.vms import show_vms
 from controlplane.convergence.desired import desire_network
@@ -74,6 +75,7 @@ class Members(RuleId):
 class ListLoadBalancerRuleInstances(ListParams):
     id: str = param("id of the load balancer rule", entity="LoadBalancer")
     applied: bool = param("false: the VMs that could be added", default=True)
+    lbvmips: bool = param("list each VM once, as lbrulevmidip with its addresses on the rule", default=False)
 
 
 @command(
@@ -259,10 +261,12 @@ def remove_from_load_balancer_rule(call: Call, params: Members) -> Async:
 )
 def list_load_balancer_rule_instances(
     call: Call, params: ListLoadBalancerRuleInstances
-) -> tuple[int, list[LoadBalancerInstanceResponse]]:
+) -> tuple[int, list[LoadBalancerInstanceResponse]] | Listing:
     rule = call.lookup(LoadBalancer, params.id)
     members = show_members(call.session, rule)
     if params.applied:
+        if params.lbvmips:
+            return Listing("lbrulevmidip", *listing.cut(call, with_addresses(members), params))
         return listing.cut(call, members, params)
     free = (
         select(Vm)
@@ -271,7 +275,7 @@ def list_load_balancer_rule_instances(
         .where(Vm.id.not_in([member.id for member in members]))
         .order_by(Vm.created, Vm.id)
     )
-    return listing.fetch(
+    total, others = listing.fetch(
         call,
         free,
         params,
@@ -280,3 +284,4 @@ def list_load_balancer_rule_instances(
             for vm in show_vms(call.session, rows)
         ],
     )
+    return Listing("lbrulevmidip", total, with_addresses(others)) if params.lbvmips else (total, others)

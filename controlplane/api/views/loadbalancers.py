@@ -52,6 +52,13 @@ class LoadBalancerInstanceResponse(VirtualMachineResponse):
     servicestate: str | None = shown("Up or Down by the load balancer's health checks, when it has looked")
 
 
+class LoadBalancerAddressesResponse(Response):
+    """A VM of a rule with all of its addresses there; ``lbvmips`` asks for it."""
+
+    loadbalancerruleinstance: LoadBalancerInstanceResponse = shown("the VM", ...)
+    lbvmipaddresses: list[str] = shown("the addresses that connections are sent to", [])
+
+
 class StickinessPolicyResponse(Response):
     """A stickiness policy."""
 
@@ -152,6 +159,18 @@ def show_members(session: Session, rule: LoadBalancer) -> list[LoadBalancerInsta
         state = states.get(name)
         answers.append(LoadBalancerInstanceResponse(**fields, lbvmipaddress=address, servicestate=state))
     return answers
+
+
+def with_addresses(members: Sequence[LoadBalancerInstanceResponse]) -> list[LoadBalancerAddressesResponse]:
+    """The same members, each VM once. One of whose addresses answers is up."""
+    found: dict[str, LoadBalancerAddressesResponse] = {}
+    for member in members:
+        shown_vm = found.setdefault(member.id, LoadBalancerAddressesResponse(loadbalancerruleinstance=member))
+        if member.lbvmipaddress is not None:
+            shown_vm.lbvmipaddresses.append(member.lbvmipaddress)
+        if member.servicestate == "Up":
+            shown_vm.loadbalancerruleinstance = member
+    return list(found.values())
 
 
 def show_stickiness(rule: LoadBalancer, policies: Sequence[LoadBalancerPolicy]) -> StickinessPoliciesResponse:

@@ -192,6 +192,14 @@ def test_a_vm_with_several_addresses(site: Site) -> None:
     site.tenant.run("assignToLoadBalancerRule", id=made["id"], **sent)
     assert shown() == both
     assert [member["address"] for member in site.balanced()["members"]] == both
+    site.tenant.take_reports(site.network, {"loadbalancer": {"members": {made["id"]: {f"{second}:8080": "Up"}}}})
+    listed = call("listLoadBalancerRuleInstances", id=made["id"], lbvmips=True)
+    [entry] = listed["lbrulevmidip"]
+    assert (listed["count"], entry["lbvmipaddresses"]) == (1, both)
+    # of its addresses one is up
+    assert (entry["loadbalancerruleinstance"]["id"], entry["loadbalancerruleinstance"]["servicestate"]) == (vm, "Up")
+    free = call("listLoadBalancerRuleInstances", id=made["id"], lbvmips=True, applied=False)["lbrulevmidip"]
+    assert [(one["loadbalancerruleinstance"]["id"], one["lbvmipaddresses"]) for one in free] == [(site.vms[1], [])]
     assert call.error("assignToLoadBalancerRule", id=made["id"], virtualmachineids=vm)["errorcode"] == 537
     one = {"vmidipmap[0].vmid": vm, "vmidipmap[0].vmip": nic["ipaddress"]}
     site.tenant.run("removeFromLoadBalancerRule", id=made["id"], **one)
