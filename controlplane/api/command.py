@@ -19,7 +19,7 @@ import importlib
 import pkgutil
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -165,7 +165,7 @@ class Listing:
 
     object_name: str
     total: int
-    items: list[Response]
+    items: Sequence[Response]
 
 
 #: What handlers return: one object, a page of a list with the total, a job, or what makes an object after the commit.
