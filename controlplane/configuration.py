@@ -13,6 +13,7 @@ from controlplane.errors import ParameterError
 from controlplane.imagestores.settings import STORAGE_SETTINGS
 from controlplane.network.vpnsettings import VPN_SETTINGS
 from controlplane.setting import SCOPES, Scope, Setting
+from controlplane.storage.settings import VOLUME_SETTINGS
 from controlplane.store.models import Configuration as Row
 from controlplane.usage.settings import USAGE_SETTINGS
 
@@ -22,6 +23,7 @@ SETTINGS: tuple[Setting, ...] = (
     *CONSOLE_SETTINGS,
     *STORAGE_SETTINGS,
     *USAGE_SETTINGS,
+    *VOLUME_SETTINGS,
     *VPN_SETTINGS,
     Setting(
         "default.page.size",

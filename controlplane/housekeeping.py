@@ -22,16 +22,18 @@ from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core, Stopping
 from controlplane.network import networks as network_rows
 from controlplane.network import remoteaccess
-from controlplane.store.models import Network, NetworkOffering, Vm, now
+from controlplane.storage import pools, volumes
+from controlplane.store.models import Network, NetworkOffering, Vm, Volume, now
 from controlplane.usage import service
-from controlplane.workflows import networks, vms
+from controlplane.workflows import networks, recurring, vms
+from controlplane.workflows import volumes as volume_flows
 from controlplane.workflows.flow import Flow, Locks
 
 log = logging.getLogger(__name__)
 
 #: seconds between two comparisons of the VMs' states with the hypervisor's, of NICs' rates with those wanted, and
 #: between two looks whether usage records and whether certificates of VPNs are due
-INTERVALS = {"power": 10.0, "hosts": 10.0, "rates": 10.0, "usage": 30.0, "certificates": 3600.0}
+INTERVALS = {"power": 10.0, "hosts": 10.0, "rates": 10.0, "usage": 30.0, "certificates": 3600.0, "snapshots": 5.0}
 #: seconds between two looks at the settings: a changed interval counts soon
 TICK = 1.0
 
@@ -39,8 +41,8 @@ TICK = 1.0
 class Housekeeping:
     """A thread that does each task when it is due, between ``start`` and ``stop``."""
 
-    def __init__(self, core: Core, reconciler: Reconciler, locks: Locks) -> None:
-        self._core = core
+    def __init__(self, core: Core, reconciler: Reconciler, locks: Locks, start: recurring.Start) -> None:
+        self._core, self._start = core, start
         # every task can be done again, so its steps need no record
         self._reconciler = reconciler
         self._flow = Flow(core, reconciler, locks, None, lambda _name, function: function())
@@ -78,6 +80,7 @@ class Housekeeping:
             "usage": self.make_usage,
             "hosts": self.follow_hosts,
             "certificates": self.renew_certificates,
+            "snapshots": self.make_snapshots,
         }
         last = dict.fromkeys(tasks, begun)
         while not self._stopping.is_set():
@@ -108,6 +111,10 @@ class Housekeeping:
         """Make the usage records that are due, check them when that is due, drop old traffic samples."""
         service.work(self._core.database, self._core.configuration)
 
+    def make_snapshots(self) -> None:
+        """Begin the snapshots that policies want by now."""
+        recurring.make_due(self._core, self._start)
+
     def renew_certificates(self) -> None:
         """Give VPN servers their next certificates in time."""
         core = self._core
@@ -137,7 +144,7 @@ class Housekeeping:
                 log.info("network %s had no running guests and was shut down", network.id)
 
     def expunge(self) -> None:
-        """Free what VMs had that were destroyed more than ``expunge.delay`` seconds ago."""
+        """Free what VMs had, and volumes, that were destroyed more than ``expunge.delay`` seconds ago."""
         with self._core.database.reading() as session:
             delay = timedelta(seconds=self._core.configuration.get_int(session, "expunge.delay"))
             statement = select(Vm.id).where(
@@ -147,17 +154,33 @@ class Housekeeping:
                 Vm.destroyed <= now() - delay,
             )
             due = list(session.scalars(statement))
+            gone = list(
+                session.scalars(
+                    select(Volume.id).where(
+                        Volume.removed.is_(None),
+                        Volume.type == "DATADISK",
+                        (Volume.state == "Expunging")
+                        | ((Volume.state == "Destroy") & (Volume.destroyed <= now() - delay)),
+                    )
+                )
+            )
         for vm_id in due:
             try:
                 vms.expunge_vm(self._flow, vm_id)
             except GatehouseError as error:
                 log.warning("virtual machine %s was not expunged: %s", vm_id, error)
+        for volume_id in gone:
+            try:
+                volume_flows.discard(self._flow, volume_id)
+            except GatehouseError as error:
+                log.warning("volume %s was not expunged: %s", volume_id, error)
 
     def follow_hosts(self) -> None:
         """Hosts are Up or Down, and have what they have."""
         facts = self._core.hypervisor.facts()
         with self._core.database.transaction() as session:
             hosts.note_hosts(session, facts)
+            pools.note_space(session, self._core.hypervisor.volumes)
 
     def follow_power(self) -> None:
         """VMs that run no more, because the guest shut itself down or the host restarted, are Stopped."""
@@ -173,7 +196,7 @@ class Housekeeping:
                 if vm.state != "Running" or self._core.hypervisor.power(vm_id) == "running":
                     continue
                 vm.state = "Stopped"
-                session.flush()
+                volumes.idle(session, vm_id)
                 network_rows.mark_idle(session, [nic.network_id for nic in vm.nics])
                 events.record(
                     session,

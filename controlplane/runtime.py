@@ -23,6 +23,7 @@ from controlplane.installation import LOCK
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets, load_secrets
 from controlplane.securitygroups.keeper import PolicyKeeper
+from controlplane.storage import pools, volumes
 from controlplane.store.database import Database
 from controlplane.store.defaults import ensure_defaults
 from controlplane.store.recordings import RecordingStore
@@ -82,11 +83,15 @@ class Runtime:
         hypervisor.open()
         with database.transaction() as session:
             ensure_defaults(session, secrets, hypervisor.facts(), self._data)
+            hypervisor.volumes.prepare_pool(hypervisor.pool)
+            pools.ensure_defaults(session, hypervisor.pool)
+            pools.note_space(session, hypervisor.volumes)
+            volumes.adopt(session, hypervisor.volumes)
         with database.transaction() as session:
             recorder.catch_up(session)
         self._reconciler = Reconciler(self._core, self._pace)
         self._workflows = Workflows(self._core, self._reconciler, self._data)
-        self._housekeeping = Housekeeping(self._core, self._reconciler, self._workflows.locks)
+        self._housekeeping = Housekeeping(self._core, self._reconciler, self._workflows.locks, self._workflows.start)
         self._keeper = Keeper(self._core, self._reconciler, self._workflows.locks)
         self._storage_keeper = StorageKeeper(self._core, self._reconciler, self._workflows.locks)
         self._policy_keeper = PolicyKeeper(self._core)

@@ -21,6 +21,7 @@ from controlplane.convergence.roles import role_of
 from controlplane.errors import ApiError
 from controlplane.network import addresses
 from controlplane.securitygroups import desired as policy
+from controlplane.storage import volumes
 from controlplane.store.defaultofferings import DEFAULT_NETWORK_OFFERING
 from controlplane.store.models import (
     Account,
@@ -31,8 +32,11 @@ from controlplane.store.models import (
     NetworkOffering,
     Nic,
     ServiceOffering,
+    Snapshot,
+    StoragePool,
     Template,
     Vm,
+    Volume,
     Zone,
     now,
 )
@@ -103,10 +107,15 @@ def _start(session: Session, vm_id: str) -> None:
     for nic in vm.nics:
         _implement(session, nic.network_id)
     vm.state = "Running"
+    for volume in volumes.of_vm(session, vm_id):
+        _attach_volume(session, volume.id)
+        volume.size = volume.size or 2 << 30
+    volumes.used(session, vm_id)
 
 
 def _stop(session: Session, vm_id: str, forced: bool) -> None:
     session.get_one(Vm, vm_id).state = "Stopped"
+    volumes.idle(session, vm_id)
 
 
 def _reboot(session: Session, vm_id: str, forced: bool) -> None:
@@ -116,6 +125,7 @@ def _reboot(session: Session, vm_id: str, forced: bool) -> None:
 def _destroy(session: Session, vm_id: str, expunge: bool) -> None:
     vm = session.get_one(Vm, vm_id)
     vm.state = "Destroyed"
+    volumes.destroy_root(session, vm_id)
     if expunge:
         vms.expunge(session, vm)
 
@@ -183,6 +193,47 @@ def _apply_security_groups(session: Session, generation: int) -> None:
     """Hosts follow at once."""
 
 
+def _make_volume(session: Session, volume_id: str) -> None:
+    volume = session.get_one(Volume, volume_id)
+    pool = session.scalars(select(StoragePool).where(StoragePool.zone_id == volume.zone_id)).first()
+    volume.pool, volume.path, volume.state = pool, f"volumes/{volume.id}.qcow2", "Ready"
+
+
+def _attach_volume(session: Session, volume_id: str) -> None:
+    _make_volume(session, volume_id)
+    session.get_one(Volume, volume_id).attached = now()
+
+
+def _detach_volume(session: Session, volume_id: str) -> None:
+    volumes.detach(session, session.get_one(Volume, volume_id))
+
+
+def _resize_volume(session: Session, volume_id: str, size: int, shrink: bool, disk_offering_id: str | None) -> None:
+    volume = session.get_one(Volume, volume_id)
+    volume.size, volume.disk_offering_id, volume.state = size, disk_offering_id, volumes.settled(volume)
+
+
+def _migrate_volume(session: Session, volume_id: str, pool_id: str) -> None:
+    volume = session.get_one(Volume, volume_id)
+    volume.pool_id, volume.state = pool_id, "Ready"
+
+
+def _delete_volume(session: Session, volume_id: str) -> None:
+    volumes.expunge(session, session.get_one(Volume, volume_id))
+
+
+def _create_snapshot(session: Session, snapshot_id: str, quiesce: bool = False) -> None:
+    session.get_one(Snapshot, snapshot_id).state = "BackedUp"
+
+
+def _delete_snapshot(session: Session, snapshot_id: str) -> None:
+    session.get_one(Snapshot, snapshot_id).removed = now()
+
+
+def _revert_snapshot(session: Session, snapshot_id: str, volume_id: str) -> None:
+    session.get_one(Volume, volume_id).state = "Ready"
+
+
 WORKFLOWS: dict[str, Callable[..., None]] = {
     "apply_security_groups": _apply_security_groups,
     "deploy_vm": _start,
@@ -194,6 +245,15 @@ WORKFLOWS: dict[str, Callable[..., None]] = {
     "add_nic": _add_nic,
     "follow_nic": _follow_nic,
     "remove_nic": _remove_nic,
+    "make_volume": _make_volume,
+    "attach_volume": _attach_volume,
+    "detach_volume": _detach_volume,
+    "resize_volume": _resize_volume,
+    "migrate_volume": _migrate_volume,
+    "delete_volume": _delete_volume,
+    "create_snapshot": _create_snapshot,
+    "delete_snapshot": _delete_snapshot,
+    "revert_snapshot": _revert_snapshot,
     "implement_network": _implement,
     "restart_network": _restart,
     "delete_network": _delete,

@@ -23,6 +23,7 @@ from controlplane.console.names import Endpoint
 from controlplane.hypervisors.base import HostFacts, Hypervisor
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets, load_secrets
+from controlplane.storage import pools
 from controlplane.store.database import Database
 from controlplane.store.defaults import ADMIN_USER_ID, ensure_defaults
 from controlplane.store.models import User
@@ -116,6 +117,7 @@ def fill(data_dir: Path) -> None:
     database.migrate()
     with database.transaction() as session:
         ensure_defaults(session, secrets, [FACTS], data_dir)
+        pools.ensure_defaults(session, Path("/pool"))
     database.close()
 
 

@@ -19,8 +19,9 @@ from controlplane.api.sessions import Limiter
 from controlplane.configuration import Configuration
 from controlplane.console import sessions as consoles
 from controlplane.console.names import Endpoint
-from controlplane.errors import LimitError, ParameterError, PermissionDeniedError, UnauthenticatedError, unknown_id
+from controlplane.errors import ParameterError, PermissionDeniedError, UnauthenticatedError, unknown_id
 from controlplane.hypervisors.base import Hypervisor
+from controlplane.network import limits
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets
 from controlplane.store.database import Database
@@ -269,11 +270,7 @@ class Call:
 
     def check_limit(self, account: Account, setting: str, used: int, more: int = 1) -> None:
         """Raise LimitError when ``used + more`` goes over the account's limit (``max.account.*``; -1 is none)."""
-        limit = self.configuration.get_int(self.session, setting, account=account.id, domain=account.domain_id)
-        if account.type != ROOT_ADMIN and 0 <= limit < used + more:
-            raise LimitError(
-                f"Maximum number of resources ({setting}) for account {account.name} is {limit}, {used} are in use"
-            )
+        limits.check(self.session, self.configuration, account, setting, used=used, more=more)
 
     def _contains(self, domain: Domain) -> bool:
         own = self.account.domain

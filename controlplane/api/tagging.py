@@ -21,9 +21,11 @@ from controlplane.store.models import (
     PublicIp,
     SecurityGroup,
     SecurityGroupRule,
+    Snapshot,
     Tag,
     Template,
     Vm,
+    Volume,
 )
 
 #: What can have tags: the API's name of the type -> the table.
@@ -38,6 +40,8 @@ TAGGABLE: dict[str, type[Entity]] = {
     "ISO": Template,
     "SecurityGroup": SecurityGroup,
     "SecurityGroupRule": SecurityGroupRule,
+    "Volume": Volume,
+    "Snapshot": Snapshot,
 }
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from controlplane.errors import InUseError, ParameterError
 from controlplane.network import access, addressing, allocation, tags
 from controlplane.securitygroups import groups
+from controlplane.storage import volumes
 from controlplane.store.models import (
     Account,
     FirewallRule,
@@ -61,6 +62,8 @@ class VmRequest:
     details: dict[str, Any] = field(default_factory=dict)
     #: None for the account's default one, where a network has security groups
     security_groups: list[SecurityGroup] | None = None
+    #: bytes; its template's when these are more
+    root_size: int = 0
 
 
 def create(session: Session, request: VmRequest) -> Vm:
@@ -112,6 +115,7 @@ def create(session: Session, request: VmRequest) -> Vm:
         )
     session.refresh(vm, ["nics"])
     groups.assign(session, vm, request.security_groups)
+    volumes.create_root(session, vm, request.root_size)
     return vm
 
 
@@ -174,16 +178,17 @@ def rename(session: Session, vm: Vm, name: str) -> None:
 
 
 def expunge(session: Session, vm: Vm) -> list[str]:
-    """Free what a VM had: rules that point to it, static NAT, NICs with their addresses, tags. Returns its networks.
+    """Free what a VM had: rules that point to it, static NAT, NICs with their addresses, its root volume, tags.
 
-    The caller asks those networks' routers for a new state (``desired.desire_network``) in the same transaction.
-    Doing so twice does nothing.
+    Returns its networks. The caller asks their routers for a new state (``desired.desire_network``) in the same
+    transaction. Doing so twice does nothing.
     """
     nics = list(session.execute(select(Nic).where(Nic.vm_id == vm.id)).scalars())
     networks = [nic.network_id for nic in nics]
     for nic in nics:
         remove_nic(session, nic)
     groups.leave(session, vm)
+    volumes.leave(session, vm)
     tags.forget(session, "UserVm", select(Vm.id).where(Vm.id == vm.id))
     vm.state, vm.removed = "Expunging", vm.removed or now()
     vm.password_id = vm.password = None

@@ -9,10 +9,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from appliance.errors import GatehouseError
 from controlplane.hypervisors.policy import Policy
+
+if TYPE_CHECKING:
+    from controlplane.hypervisors.volumes import Volumes
 
 #: ``unknown``: its host does not answer, and it may run
 Power = Literal["running", "stopped", "absent", "unknown"]
@@ -85,6 +88,15 @@ class ApplianceSpec:
 
 
 @dataclass(frozen=True)
+class GuestDisk:
+    """A qcow2 file of a pool as a disk of a guest; the root disk is ``device`` 0. ``serial``: 20 characters at most."""
+
+    path: Path
+    device: int
+    serial: str = ""
+
+
+@dataclass(frozen=True)
 class GuestSpec:
     """A guest to run from a template known to the hypervisor."""
 
@@ -96,6 +108,8 @@ class GuestSpec:
     memory_mb: int = 512
     #: url of the host it goes to; "" is the hypervisor's first
     host: str = ""
+    #: the root disk (device 0, see ``make_root``) and the others; where guests have none, ignored
+    disks: tuple[GuestDisk, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,6 +218,36 @@ class Hypervisor(Protocol):
 
     def repair_filter(self) -> list[str]:
         """Set right what somebody else changed in a host's filter; what was wrong, for people. Cheap, call it often."""
+
+    @property
+    def volumes(self) -> Volumes:
+        """The files of volumes and snapshots."""
+
+    @property
+    def pool(self) -> Path:
+        """The storage pool that every zone has."""
+
+    def make_root(self, path: Path, template: str, size: int) -> int:
+        """Make a guest's root disk of a template unless it is there, with at least ``size`` bytes; how many it has.
+
+        Where guests have no disks it does nothing, and gives 0.
+        """
+
+    def attach_disk(self, instance_id: str, disk: GuestDisk) -> None:
+        """Plug a disk into a guest, if it runs. Starting it is told all its disks (``GuestSpec``)."""
+
+    def detach_disk(self, instance_id: str, path: Path) -> None:
+        """Unplug a disk from a guest, if it runs; returns when the guest has let it go."""
+
+    def resize_disk(self, instance_id: str, path: Path, size: int) -> bool:
+        """Tell a running guest that its disk has grown; whether it runs. If not, the file is the caller's to resize."""
+
+    def copy_disk(self, instance_id: str, path: Path, target: Path, *, quiesce: bool) -> bool:
+        """Copy the disk of a running guest as it is at this moment to a new file; whether it runs.
+
+        ``quiesce``: its file systems are made consistent first, by the agent in the guest. A copy that was cut off
+        leaves no ``target``.
+        """
 
     def instances(self) -> list[Instance]: ...
 

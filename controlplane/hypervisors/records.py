@@ -21,6 +21,8 @@ from appliance.run import run
 from controlplane.hypervisors.base import HypervisorError, Nic
 
 RECORD = "record.json"
+#: of a storage pool, or of the storage that hosts share: whose it is
+MARK = "owner"
 #: directories with these prefixes are on their way in or out: what a crash leaves of them is removed
 _NEW, _GONE = ".new-", ".gone-"
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from controlplane.store.models import Account, Network, PublicIp, Template, Vm
+from controlplane.configuration import Configuration
+from controlplane.errors import LimitError
+from controlplane.storage.settings import PRIMARY, SECONDARY, SNAPSHOTS, VOLUMES
+from controlplane.store.models import Account, Network, PublicIp, Snapshot, Template, Vm, Volume
 
 VMS = "max.account.user.vms"
 PUBLIC_IPS = "max.account.public.ips"
@@ -13,8 +16,21 @@ NETWORKS = "max.account.networks"
 #: ISOs too
 TEMPLATES = "max.account.templates"
 
+#: of ``Account.type``; has no limits
+_ROOT_ADMIN = 1
 #: VMs that take no place any more
 _GONE = ("Destroyed", "Expunging", "Error")
+
+
+def check(
+    session: Session, configuration: Configuration, account: Account, setting: str, *, used: int, more: int = 1
+) -> None:
+    """Raise LimitError when ``used + more`` goes over the account's limit (``max.account.*``; -1 is none)."""
+    limit = configuration.get_int(session, setting, account=account.id, domain=account.domain_id)
+    if account.type != _ROOT_ADMIN and 0 <= limit < used + more:
+        raise LimitError(
+            f"Maximum number of resources ({setting}) for account {account.name} is {limit}, {used} are in use"
+        )
 
 
 def used(session: Session, account: Account, setting: str) -> int:
@@ -32,6 +48,14 @@ def used(session: Session, account: Account, setting: str) -> int:
         counted = (Network.account_id == account.id) & Network.removed.is_(None)
     elif setting == TEMPLATES:
         counted = (Template.account_id == account.id) & Template.removed.is_(None)
+    elif setting in (VOLUMES, PRIMARY):
+        counted = (Volume.account_id == account.id) & Volume.removed.is_(None) & (Volume.state != "Destroy")
+    elif setting in (SNAPSHOTS, SECONDARY):
+        counted = (Snapshot.account_id == account.id) & Snapshot.removed.is_(None) & (Snapshot.state != "Error")
     else:
         raise ValueError(f"nothing is counted for {setting}")
-    return session.execute(select(func.count()).where(counted)).scalar_one()
+    size = {PRIMARY: Volume.size, SECONDARY: Snapshot.physical_size}.get(setting)
+    if size is None:
+        return session.execute(select(func.count()).where(counted)).scalar_one()
+    # whole GiB, begun ones too
+    return -(-int(session.execute(select(func.coalesce(func.sum(size), 0)).where(counted)).scalar_one()) >> 30)

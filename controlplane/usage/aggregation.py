@@ -164,6 +164,8 @@ _DESCRIPTIONS = {
     UsageType.IP_ADDRESS: "IPAddress: {name}",
     UsageType.NETWORK_BYTES_SENT: "network bytes sent for IPAddress: {name} of router {router}",
     UsageType.NETWORK_BYTES_RECEIVED: "network bytes received for IPAddress: {name} of router {router}",
+    UsageType.VOLUME: "Volume: {name} (size: {size})",
+    UsageType.SNAPSHOT: "Snapshot: {name} (size: {size})",
     UsageType.TEMPLATE: "Template: {name} (size: {size})",
     UsageType.ISO: "ISO: {name} (size: {size})",
     UsageType.LOAD_BALANCER_POLICY: "Load Balancing Policy: {subject} usage time",

@@ -1,6 +1,6 @@
 """What is metered: from rows as they are to the spans that they are worth now. One meter a kind of row.
 
-A new kind of resource (volumes, snapshots) is one more function here, with ``@meter``: it is then recorded from the
+A new kind of resource is one more function here, with ``@meter``: it is then recorded from the
 transaction that makes the row to the one that deletes it.
 """
 
@@ -24,8 +24,10 @@ from controlplane.store.models import (
     SecurityGroup,
     SecurityGroupMember,
     ServiceOffering,
+    Snapshot,
     Template,
     Vm,
+    Volume,
     VpnUser,
 )
 from controlplane.usage.types import UsageType
@@ -253,3 +255,28 @@ def templates(session: Session, ids: Ids) -> Iterator[Worth]:
         kind = UsageType.ISO if row.format == "ISO" else UsageType.TEMPLATE
         details = {"name": row.name, "size": row.size, "virtual_size": row.size}
         yield Worth(kind, row.id, row.account_id, row.zone_id or "", details)
+
+
+@meter(UsageType.VOLUME, touched_by={Volume: None})
+def volumes(session: Session, ids: Ids) -> Iterator[Worth]:
+    """A volume, of the size that it has, until it is deleted or destroyed."""
+    for row in session.scalars(select(Volume).where(_among(Volume.id, ids), Volume.removed.is_(None))):
+        details = {
+            "name": row.name,
+            "size": row.size,
+            "offering_id": row.disk_offering_id,
+            "template_id": row.template_id,
+        }
+        counts = row.state not in ("Destroy", "Expunging", "Expunged")
+        yield Worth(UsageType.VOLUME, row.id, row.account_id, row.zone_id, details, counts=counts)
+
+
+@meter(UsageType.SNAPSHOT, touched_by={Snapshot: None})
+def snapshots(session: Session, ids: Ids) -> Iterator[Worth]:
+    """A snapshot, of the bytes that it takes, from when it is there."""
+    statement = select(Snapshot).where(
+        _among(Snapshot.id, ids), Snapshot.removed.is_(None), Snapshot.state == "BackedUp"
+    )
+    for row in session.scalars(statement):
+        details = {"name": row.name, "size": row.physical_size, "virtual_size": row.size}
+        yield Worth(UsageType.SNAPSHOT, row.id, row.account_id, row.zone_id, details)

@@ -26,9 +26,11 @@ from controlplane.workflows import (
     networks,
     routers,
     securitygroups,
+    snapshots,
     systemvms,
     templates,
     vms,
+    volumes,
 )
 from controlplane.workflows.flow import Flow, Locks
 from controlplane.workflows.nics import follow_nic
@@ -64,6 +66,15 @@ WORKFLOWS: Mapping[str, Callable[..., None]] = {
         vms.add_nic,
         follow_nic,
         vms.remove_nic,
+        volumes.make_volume,
+        volumes.attach_volume,
+        volumes.detach_volume,
+        volumes.resize_volume,
+        volumes.migrate_volume,
+        volumes.delete_volume,
+        snapshots.create_snapshot,
+        snapshots.delete_snapshot,
+        snapshots.revert_snapshot,
     )
 }
 

@@ -13,14 +13,15 @@ from controlplane.compute import hosts
 from controlplane.compute import vms as rows
 from controlplane.convergence.desired import desire_network
 from controlplane.errors import ApiError
-from controlplane.hypervisors.base import GuestSpec
+from controlplane.hypervisors.base import GuestDisk, GuestSpec
 from controlplane.hypervisors.base import Nic as Port
 from controlplane.network import networks as network_rows
 from controlplane.network import rates, segments, services
 from controlplane.securitygroups import desired
 from controlplane.securitygroups.compile import SERVICE
+from controlplane.storage import volumes as volume_rows
 from controlplane.store.models import Network, Nic, Vm, now
-from controlplane.workflows import networks, templates
+from controlplane.workflows import networks, templates, volumes
 from controlplane.workflows.consoles import close_consoles
 from controlplane.workflows.flow import Flow
 
@@ -106,6 +107,7 @@ def power_on(flow: Flow, vm_id: str) -> None:
 
 
 def _power_on_alone(flow: Flow, vm_id: str) -> None:
+    disks = _disks(flow, vm_id)
     with flow.core.database.transaction() as session:
         vm = _existing(session, vm_id)
         if vm.state in _GONE:
@@ -118,9 +120,11 @@ def _power_on_alone(flow: Flow, vm_id: str) -> None:
             template=vm.template.image,
             cpus=vm.service_offering.cpu_number,
             memory_mb=vm.service_offering.memory,
+            disks=disks,
         )
         _told(vm, spec.nics)
         vm.state = "Starting"
+        volume_rows.used(session, vm.id)
         desired.desire(session)
         spec = replace(spec, host=hosts.place(session, flow.core.configuration, vm).url)
     flow.core.policy_changed.set()
@@ -131,6 +135,22 @@ def _power_on_alone(flow: Flow, vm_id: str) -> None:
         vm = _existing(session, vm_id)
         vm.state = "Running"
         network_rows.mark_idle(session, [nic.network_id for nic in vm.nics])
+
+
+def _disks(flow: Flow, vm_id: str) -> tuple[GuestDisk, ...]:
+    """Make the files of a VM's volumes that are not there yet. ApiError while something is being done to one."""
+    with flow.core.database.reading() as session:
+        name = _existing(session, vm_id).name
+        own = [(row.id, row.state) for row in volume_rows.of_vm(session, vm_id)]
+    for volume_id, state in own:
+        if state in ("Resizing", "Migrating", "Reverting"):
+            raise ApiError(f"a volume of virtual machine {name} is {state}; wait until that has ended, then start it")
+        volumes.prepare(flow, volume_id)
+    with flow.core.database.transaction() as session:
+        there = [row for row in volume_rows.of_vm(session, vm_id) if row.path and row.state != "Detaching"]
+        for row in there:
+            row.attached = row.attached or now()
+        return tuple(volume_rows.disk_of(row) for row in there)
 
 
 def _power_off(flow: Flow, vm_id: str, forced: bool) -> None:
@@ -162,8 +182,10 @@ def _halt_alone(flow: Flow, vm_id: str, forced: bool, state: str) -> None:
     with flow.core.database.transaction() as session:
         vm = session.get_one(Vm, vm_id)
         vm.state = state
+        volume_rows.idle(session, vm_id)
         if state == "Destroyed":
             vm.destroyed = now()
+            volume_rows.destroy_root(session, vm_id)
         desired.desire(session)
         network_rows.mark_idle(session, [nic.network_id for nic in vm.nics])
     flow.core.policy_changed.set()
@@ -179,7 +201,11 @@ def expunge_vm(flow: Flow, vm_id: str) -> None:
             if vm.state not in _GONE:
                 raise ApiError(f"virtual machine {vm.name} was recovered meanwhile: it is {vm.state}")
             vm.state = "Expunging"
+            root = volume_rows.root_of(session, vm_id)
+            file = volume_rows.file_of(root) if root is not None and root.path else None
         flow.core.hypervisor.destroy(vm_id)
+        if file is not None:
+            flow.core.hypervisor.volumes.remove(file)
         with flow.core.database.transaction() as session:
             affected = rows.expunge(session, session.get_one(Vm, vm_id))
             network_rows.mark_idle(session, affected)
@@ -205,6 +231,7 @@ def _give_up(flow: Flow, vm_id: str) -> None:
         for nic in list(vm.nics):
             rows.remove_nic(session, nic)
         vm.state = "Error"
+        volume_rows.destroy_root(session, vm_id)
         session.flush()
         network_rows.mark_idle(session, affected)
         routers_behind = [target for network in affected if (target := desire_network(session, network))]

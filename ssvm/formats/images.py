@@ -7,11 +7,11 @@ import json
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
 
+from appliance.qemuimg import CONVERT_SECONDS, INFO_SECONDS, refers
 from ssvm.errors import JobFailedError
 from ssvm.formats.inspect import check_virtual
-from ssvm.formats.sandbox import CONVERT_SECONDS, INFO_SECONDS, NAMES, PACKET
+from ssvm.formats.sandbox import NAMES, PACKET
 from ssvm.jobs.context import Cancel
 from ssvm.services.storage.model.jobs import Format
 
@@ -79,18 +79,3 @@ class Images:
                 time.sleep(0.1)
             else:
                 return asking
-
-
-def refers(info: dict[str, Any]) -> str:
-    """What other file an image refers to, by qemu-img's JSON; "" for none."""
-    for name in ("backing-filename", "full-backing-filename"):
-        if info.get(name):
-            return "backing file"
-    data = (info.get("format-specific") or {}).get("data") or {}
-    if data.get("data-file"):
-        return "data file"
-    if data.get("create-type") not in (None, "monolithicSparse", "streamOptimized"):
-        return f"VMDK of type {data['create-type']}"
-    if len(data.get("extents") or ()) > 1:
-        return "several extents"
-    return ""

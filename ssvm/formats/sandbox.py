@@ -23,13 +23,12 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
+from appliance.qemuimg import CONVERT_SECONDS, INFO_SECONDS, limited
+
 log = logging.getLogger(__name__)
 
 #: largest packet, either way
 PACKET = 128 * 1024
-#: bytes of address space, seconds of processor time and of time
-MEMORY = 1 << 30
-INFO_SECONDS, CONVERT_SECONDS = 60, 6 * 3600
 #: formats as qemu-img calls them
 NAMES = {"qcow2": "qcow2", "raw": "raw", "iso": "raw", "vmdk": "vmdk", "vhd": "vpc", "vhdx": "vhdx", "vdi": "vdi"}
 #: qcow2: zstd needs qcow2 version 3; vhd: the size that was asked for, not the nearest one of cylinders and heads
@@ -54,8 +53,7 @@ def command(request: dict[str, str], descriptors: Sequence[int]) -> tuple[list[s
         seconds = CONVERT_SECONDS
     else:
         raise ValueError(f"there is no {request['do']!r}")
-    limits = [f"--as={MEMORY}", f"--cpu={seconds}", "--core=0", "--nofile=64"]
-    return ["prlimit", *limits, "--", "qemu-img", *argv], seconds
+    return limited(argv, seconds), seconds
 
 
 def _serve(connection: socket.socket) -> None:

@@ -29,6 +29,7 @@ from controlplane.errors import InUseError, ParameterError, PermissionDeniedErro
 from controlplane.network import addressing
 from controlplane.network.limits import NETWORKS, PUBLIC_IPS, VMS
 from controlplane.securitygroups import desired, groups
+from controlplane.storage.settings import SNAPSHOTS, VOLUMES
 from controlplane.store.defaults import ADMIN_ACCOUNT_ID, SYSTEM_ACCOUNT_ID
 from controlplane.store.models import (
     Account,
@@ -37,10 +38,12 @@ from controlplane.store.models import (
     Network,
     PublicIp,
     SecurityGroup,
+    Snapshot,
     SshKeyPair,
     SslCertificate,
     User,
     Vm,
+    Volume,
     VpnCustomerGateway,
     VpnUser,
     now,
@@ -77,6 +80,12 @@ class AccountResponse(Response):
     networklimit: str = shown("the total number of networks the account can own", ...)
     networktotal: int = shown("the total number of networks owned by account", ...)
     networkavailable: str = shown("the total number of networks available to be created for this account", ...)
+    volumelimit: str = shown("the total volume which can be used by this account", ...)
+    volumetotal: int = shown("the total volume being used by this account", ...)
+    volumeavailable: str = shown("the total volume available for this account", ...)
+    snapshotlimit: str = shown("the total number of snapshots which can be stored by this account", ...)
+    snapshottotal: int = shown("the total number of snapshots stored by this account", ...)
+    snapshotavailable: str = shown("the total number of snapshots available for this account", ...)
     user: list[UserResponse] = shown("the list of users associated with account", ...)
 
 
@@ -118,6 +127,8 @@ def show_accounts(call: Call, accounts: Sequence[Account]) -> list[AccountRespon
     vms = _count(call, Vm.account_id, ids, Vm.removed.is_(None) & Vm.state.not_in(("Destroyed", "Expunging", "Error")))
     ips = _count(call, PublicIp.account_id, ids, PublicIp.id.is_not(None))
     networks = _count(call, Network.account_id, ids, Network.removed.is_(None))
+    volumes = _count(call, Volume.account_id, ids, Volume.removed.is_(None) & (Volume.state != "Destroy"))
+    snapshots = _count(call, Snapshot.account_id, ids, Snapshot.removed.is_(None) & (Snapshot.state != "Error"))
     users: dict[str, list[User]] = {}
     for user in session.scalars(select(User).where(User.account_id.in_(ids), User.removed.is_(None))):
         users.setdefault(user.account_id, []).append(user)
@@ -128,6 +139,9 @@ def show_accounts(call: Call, accounts: Sequence[Account]) -> list[AccountRespon
         vm_limit, vm_left = _limit(call, account, VMS, vm)
         ip_limit, ip_left = _limit(call, account, PUBLIC_IPS, ip)
         network_limit, network_left = _limit(call, account, NETWORKS, network)
+        volume, snapshot = volumes.get(account.id, 0), snapshots.get(account.id, 0)
+        volume_limit, volume_left = _limit(call, account, VOLUMES, volume)
+        snapshot_limit, snapshot_left = _limit(call, account, SNAPSHOTS, snapshot)
         answers.append(
             AccountResponse(
                 id=account.id,
@@ -152,6 +166,12 @@ def show_accounts(call: Call, accounts: Sequence[Account]) -> list[AccountRespon
                 networklimit=network_limit,
                 networktotal=network,
                 networkavailable=network_left,
+                volumelimit=volume_limit,
+                volumetotal=volume,
+                volumeavailable=volume_left,
+                snapshotlimit=snapshot_limit,
+                snapshottotal=snapshot,
+                snapshotavailable=snapshot_left,
                 user=show_users(call, users.get(account.id, [])),
             )
         )
@@ -303,6 +323,8 @@ def delete_account(call: Call, params: DeleteAccount) -> Async:
         raise PermissionDeniedError("an account cannot delete itself")
     for what, owned in (
         ("virtual machines", select(Vm.id).where(Vm.account_id == account.id, Vm.removed.is_(None))),
+        ("volumes", select(Volume.id).where(Volume.account_id == account.id, Volume.removed.is_(None))),
+        ("snapshots", select(Snapshot.id).where(Snapshot.account_id == account.id, Snapshot.removed.is_(None))),
         ("networks", select(Network.id).where(Network.account_id == account.id, Network.removed.is_(None))),
         ("public addresses", select(PublicIp.id).where(PublicIp.account_id == account.id)),
         ("routers", select(Appliance.id).where(Appliance.account_id == account.id, Appliance.removed.is_(None))),

@@ -15,6 +15,7 @@ from controlplane.convergence.roles import desire_setting
 from controlplane.errors import ParameterError
 from controlplane.network import rates
 from controlplane.network.limits import NETWORKS, PUBLIC_IPS, VMS
+from controlplane.storage.settings import PRIMARY, SECONDARY, SNAPSHOTS, VOLUMES
 from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
 from controlplane.store.models import Account, Domain, Zone
 
@@ -119,17 +120,26 @@ def update_configuration(call: Call, params: UpdateConfiguration) -> Configurati
 
 
 #: the API's numbers of what is limited
-LIMITS = {0: ("user_vm", VMS), 1: ("public_ip", PUBLIC_IPS), 6: ("network", NETWORKS)}
+LIMITS = {
+    0: ("user_vm", VMS),
+    1: ("public_ip", PUBLIC_IPS),
+    2: ("volume", VOLUMES),
+    3: ("snapshot", SNAPSHOTS),
+    6: ("network", NETWORKS),
+    10: ("primary_storage", PRIMARY),
+    11: ("secondary_storage", SECONDARY),
+}
+_KINDS = ", ".join(f"{number} {name}" for number, (name, _) in LIMITS.items())
 
 
 class LimitResponse(OwnedResponse):
-    resourcetype: str = shown("resource type: 0 user_vm, 1 public_ip, 6 network", ...)
+    resourcetype: str = shown(f"resource type: {_KINDS}", ...)
     resourcetypename: str = shown("resource type name", ...)
     max: int = shown("the maximum number of the resource. A -1 means the resource currently has no limit.", ...)
 
 
 class ListLimits(ScopedListParams):
-    resourcetype: int | None = param("Type of resource: 0 instances, 1 public IPs, 6 networks", default=None)
+    resourcetype: int | None = param(f"Type of resource: {_KINDS}", default=None)
 
 
 def _limits(call: Call, account: Account, kinds: list[int]) -> list[LimitResponse]:
@@ -148,7 +158,7 @@ def _kind(number: int | None) -> list[int]:
     if number is None:
         return list(LIMITS)
     if number not in LIMITS:
-        raise ParameterError("resourcetype: there are limits for 0 (instances), 1 (public IPs) and 6 (networks)")
+        raise ParameterError(f"resourcetype: there are limits for {_KINDS}")
     return [number]
 
 
@@ -173,7 +183,7 @@ def list_limits(call: Call, params: ListLimits) -> tuple[int, list[LimitResponse
 
 
 class UpdateLimit(Params):
-    resourcetype: int = param("Type of resource to update: 0 instances, 1 public IPs, 6 networks")
+    resourcetype: int = param(f"Type of resource to update: {_KINDS}")
     account: str | None = param("Update resource for a specified account. Must be used with domainid.", default=None)
     domainid: str | None = param(
         "Update resource limits for all accounts in this domain.", default=None, entity="Domain"

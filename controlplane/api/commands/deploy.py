@@ -12,14 +12,18 @@ from controlplane.api import securitygroups, sharing
 from controlplane.api.call import Call
 from controlplane.api.command import Async, Entry, Params, Response, command, param
 from controlplane.api.commands.networks import create as create_network
+from controlplane.api.commands.volumes import check_room
 from controlplane.api.guests import show_guest
 from controlplane.api.views.vms import VirtualMachineResponse
 from controlplane.compute import keypairs, userdata, vms
 from controlplane.errors import ParameterError
 from controlplane.network import addressing, limits, networks
+from controlplane.storage import volumes
+from controlplane.storage.settings import LARGEST
 from controlplane.store.models import (
     Account,
     AsyncJob,
+    DiskOffering,
     Network,
     NetworkOffering,
     ServiceOffering,
@@ -27,6 +31,7 @@ from controlplane.store.models import (
     Vm,
     Zone,
     new_id,
+    now,
 )
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -61,6 +66,9 @@ class DeployVirtualMachine(Params):
     keypairs: list[str] | None = param("names of SSH key pairs", default=None)
     securitygroupids: list[str] | None = param("ids of security groups, the default one unless given", default=None)
     securitygroupnames: list[str] | None = param("names of security groups, in place of their ids", default=None)
+    diskofferingid: str | None = param("attach a new volume of this disk offering", default=None, entity="DiskOffering")
+    size: int | None = param("GiB of that volume, for a customized disk offering", default=None, minimum=1)
+    rootdisksize: int | None = param("GiB of its root volume, at least the template's", default=None, minimum=1)
     startvm: bool = param("start it", default=True)
     displayvm: bool = param("show it to its owner", default=True)
     details: dict[str, str] | None = param("free key-value pairs", default=None)
@@ -86,6 +94,7 @@ def deploy_virtual_machine(call: Call, params: DeployVirtualMachine) -> Async:
         raise ParameterError(f"hypervisor: template {template.name} is for {template.hypervisor}")
     call.check_limit(owner, limits.VMS, limits.used(session, owner, limits.VMS))
     names, keys = _keys(session, owner, params)
+    root_size, data = _volumes(call, params, owner, template)
     user_data = None
     if params.userdata is not None:
         limit = call.configuration.get_int(session, "vm.userdata.max.length")
@@ -107,9 +116,16 @@ def deploy_virtual_machine(call: Call, params: DeployVirtualMachine) -> Async:
             start=params.startvm,
             display=params.displayvm,
             details=params.details or {},
+            root_size=root_size,
             security_groups=securitygroups.wanted(call, owner, params.securitygroupids, params.securitygroupnames),
         ),
     )
+    if data is not None:
+        disk_offering, size = data
+        volume = volumes.create_data(session, f"DATA-{vm.name}", owner, zone, offering=disk_offering, size=size)
+        volumes.attach(session, volume, vm, None)
+        if not params.startvm:
+            volume.attached = now()
     sealed = new_password(call, vm) if template.password_enabled else None
     return Async(
         "VirtualMachine",
@@ -120,6 +136,26 @@ def deploy_virtual_machine(call: Call, params: DeployVirtualMachine) -> Async:
         completion="vm.show",
         completion_arguments={"vm_id": vm.id, "password": sealed},
     )
+
+
+def _volumes(
+    call: Call, params: DeployVirtualMachine, owner: Account, template: Template
+) -> tuple[int, tuple[DiskOffering, int] | None]:
+    """Bytes asked for of the root volume, and offering and bytes of a data volume. Raises for what may not be."""
+    largest = call.configuration.get_int(call.session, LARGEST)
+    root = (params.rootdisksize or 0) * volumes.GIB
+    if root > largest * volumes.GIB:
+        raise ParameterError(f"rootdisksize: a volume may have {largest} GiB ({LARGEST})")
+    if 0 < root < template.size:
+        raise ParameterError(f"rootdisksize: template {template.name} has {template.size} bytes; give more, or nothing")
+    data = None
+    if params.diskofferingid is not None:
+        offering = call.lookup(DiskOffering, params.diskofferingid, "diskofferingid")
+        data = (offering, volumes.size_of(offering, params.size, largest))
+    elif params.size is not None:
+        raise ParameterError("size: it is of the volume of diskofferingid; rootdisksize is of the root volume")
+    check_room(call, owner, root + (data[1] if data else 0), number=1 + (data is not None))
+    return root, data
 
 
 def new_password(call: Call, vm: Vm) -> str:

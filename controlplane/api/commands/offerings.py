@@ -1,4 +1,4 @@
-"""Service offerings (sizes of machines) and disk offerings."""
+"""Service offerings: sizes of machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controlplane.api import listing
 from controlplane.api.call import Call
 from controlplane.api.command import ROOT, ListParams, Params, Response, Success, command, param, shown
 from controlplane.errors import ParameterError, PermissionDeniedError
-from controlplane.store.models import DiskOffering, ServiceOffering, Vm, now
+from controlplane.store.models import ServiceOffering, Vm, now
 
 #: what a system VM may be
 SYSTEM_VM_TYPES = ("domainrouter", "consoleproxy", "secondarystoragevm")
@@ -186,51 +186,3 @@ def delete_service_offering(call: Call, params: DeleteServiceOffering) -> Succes
     row.removed = now()
     call.event(f"Successfully deleted service offering {row.name}", ("ServiceOffering", row.id))
     return Success()
-
-
-class DiskOfferingResponse(Response):
-    id: str = shown("unique ID of the disk offering", ...)
-    name: str = shown("the name of the disk offering", ...)
-    displaytext: str = shown("an alternate display text of the disk offering.", ...)
-    disksize: int = shown("the size of the disk offering in GB", ...)
-    iscustomized: bool = shown("true if disk offering uses custom size, false otherwise", ...)
-    storagetype: str = shown("the storage type for this disk offering", "local")
-    provisioningtype: str = shown("provisioning type used to create volumes", "thin")
-    displayoffering: bool = shown("whether to display the offering to the end user or not.", True)
-    tags: str | None = shown("the tags for the disk offering")
-    created: datetime = shown("the date this disk offering was created", ...)
-
-
-class ListDiskOfferings(ListParams):
-    id: str | None = param("ID of the disk offering", default=None, entity="DiskOffering")
-    name: str | None = param("name of the disk offering", default=None)
-
-
-@command(
-    "listDiskOfferings",
-    description="Lists all available disk offerings.",
-    params=ListDiskOfferings,
-    response=DiskOfferingResponse,
-    object_name="diskoffering",
-)
-def list_disk_offerings(call: Call, params: ListDiskOfferings) -> tuple[int, list[DiskOfferingResponse]]:
-    statement = select(DiskOffering).where(DiskOffering.removed.is_(None))
-    if params.id is not None:
-        statement = statement.where(DiskOffering.id == call.lookup(DiskOffering, params.id).id)
-    if params.name is not None:
-        statement = statement.where(DiskOffering.name == params.name)
-    statement = listing.search(statement, params.keyword, DiskOffering.name, DiskOffering.display_text)
-    statement = statement.order_by(DiskOffering.disk_size, DiskOffering.id)
-    return listing.fetch(call, statement, params, lambda rows: [_disk(row) for row in rows])
-
-
-def _disk(row: DiskOffering) -> DiskOfferingResponse:
-    return DiskOfferingResponse(
-        id=row.id,
-        name=row.name,
-        displaytext=row.display_text,
-        disksize=row.disk_size,
-        iscustomized=row.is_customized,
-        tags=row.tags,
-        created=row.created,
-    )

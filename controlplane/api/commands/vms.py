@@ -15,6 +15,7 @@ from controlplane.compute import userdata, vms
 from controlplane.errors import PermissionDeniedError
 from controlplane.network import limits
 from controlplane.securitygroups import groups
+from controlplane.storage import volumes
 from controlplane.store.models import Cluster, Host, Nic, PublicIp, SecurityGroupMember, Template, Vm
 
 
@@ -250,6 +251,7 @@ def recover_virtual_machine(call: Call, params: VmId) -> Response:
     vms.need_state(vm, "Destroyed", to="recover")
     call.check_limit(vm.account, limits.VMS, limits.used(call.session, vm.account, limits.VMS))
     vm.state = "Stopped"
+    volumes.recover_root(call.session, vm.id)
     call.event(f"recovered VM {vm.name}", ("VirtualMachine", vm.id), account_id=vm.account_id)
     return show_vms(call.session, [vm], for_root=call.is_root)[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -23,10 +23,15 @@ _CPU = {"kvm": {"mode": "host-passthrough"}, "qemu": {"mode": "maximum"}}
 
 @dataclass(frozen=True)
 class Disk:
-    """A qcow2 file as a virtio disk."""
+    """A qcow2 file as a virtio disk; the number of the ``device`` is the letter of its name, 0 is vda."""
 
     path: Path
     serial: str = ""
+    device: int = 0
+
+    @property
+    def target(self) -> str:
+        return f"vd{chr(ord('a') + self.device)}"
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,28 @@ def port_xml(port: Port) -> str:
     return tostring(interface, encoding="unicode")
 
 
+def disk_xml(disk: Disk) -> str:
+    """A disk by itself, for plugging it into a domain that runs."""
+    element = Element("disk", type="file", device="disk")
+    _disk(element, disk)
+    indent(element)
+    return tostring(element, encoding="unicode")
+
+
+def backup_xml(targets: Iterable[str], wanted: str, file: Path) -> str:
+    """A copy of disk ``wanted`` alone to ``file`` (https://libvirt.org/formatbackup.html)."""
+    backup = Element("domainbackup", mode="push")
+    disks = SubElement(backup, "disks")
+    for target in targets:
+        if target != wanted:
+            SubElement(disks, "disk", name=target, backup="no")
+            continue
+        disk = SubElement(disks, "disk", name=target, backup="yes", type="file")
+        SubElement(disk, "driver", type="qcow2")
+        SubElement(disk, "target", file=str(file))
+    return tostring(backup, encoding="unicode")
+
+
 def _boot(domain: Element, machine: Machine) -> None:
     if machine.firmware:
         # systemd.system-credentials(7): nothing of it is on a command line, only the files' names
@@ -119,13 +146,8 @@ def _boot(domain: Element, machine: Machine) -> None:
 
 
 def _devices(devices: Element, machine: Machine) -> None:
-    for number, disk in enumerate(machine.disks):
-        element = SubElement(devices, "disk", type="file", device="disk")
-        SubElement(element, "driver", name="qemu", type="qcow2", discard="unmap")
-        SubElement(element, "source", file=str(disk.path))
-        SubElement(element, "target", dev=f"vd{chr(ord('a') + number)}", bus="virtio")
-        if disk.serial:
-            SubElement(element, "serial").text = disk.serial
+    for disk in machine.disks:
+        _disk(SubElement(devices, "disk", type="file", device="disk"), disk)
     for number, share in enumerate(machine.shares):
         # owners and modes are kept beside the files: QEMU's user owns them all
         element = SubElement(devices, "filesystem", type="mount", accessmode="mapped")
@@ -148,6 +170,14 @@ def _devices(devices: Element, machine: Machine) -> None:
     rng = SubElement(devices, "rng", model="virtio")
     SubElement(rng, "backend", model="random").text = "/dev/urandom"
     SubElement(devices, "memballoon", model="virtio")
+
+
+def _disk(element: Element, disk: Disk) -> None:
+    SubElement(element, "driver", name="qemu", type="qcow2", discard="unmap")
+    SubElement(element, "source", file=str(disk.path))
+    SubElement(element, "target", dev=disk.target, bus="virtio")
+    if disk.serial:
+        SubElement(element, "serial").text = disk.serial
 
 
 def _interface(element: Element, port: Port) -> None:

@@ -16,7 +16,7 @@ import string
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -26,6 +26,7 @@ from subprocess import CompletedProcess
 from controlplane.hypervisors.base import (
     ApplianceSpec,
     ConsoleTarget,
+    GuestDisk,
     GuestSpec,
     HostFacts,
     HypervisorError,
@@ -45,7 +46,16 @@ from controlplane.hypervisors.bridges import (
 )
 from controlplane.hypervisors.libvirt import guestagent
 from controlplane.hypervisors.libvirt.administrators import read_keys
-from controlplane.hypervisors.libvirt.domain import VNC_PASSWORD, Disk, Machine, Port, domain_xml, fstab, port_xml
+from controlplane.hypervisors.libvirt.domain import (
+    VNC_PASSWORD,
+    Disk,
+    Machine,
+    Port,
+    disk_xml,
+    domain_xml,
+    fstab,
+    port_xml,
+)
 from controlplane.hypervisors.libvirt.host import Host
 from controlplane.hypervisors.libvirt.remote.keys import Keys
 from controlplane.hypervisors.libvirt.storage import STATE_SERIAL, Storage
@@ -53,6 +63,7 @@ from controlplane.hypervisors.policy import Policy
 from controlplane.hypervisors.portfilter.model import Port as FilterPort
 from controlplane.hypervisors.portfilter.model import port_of
 from controlplane.hypervisors.records import Record, Records, write_atomically
+from controlplane.hypervisors.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +109,10 @@ class LibvirtHypervisor:
         #: newest policy of security groups, None until there is one
         self._policy: Policy | None = None
         self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self._copying: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         # in each domain: whose it is
         self._owner = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
+        self.volumes = Volumes(self._owner, lambda: self._host(self._uri).qemu_user)
 
     # --- life of the hypervisor -----------------------------------------------------------------------------
 
@@ -356,7 +369,7 @@ class LibvirtHypervisor:
                 self._create(
                     host,
                     record,
-                    (Disk(disk), Disk(state, STATE_SERIAL)),
+                    (Disk(disk), Disk(state, STATE_SERIAL, 1)),
                     {_CREDENTIALS.get(name, _CREDENTIAL).format(name): path for name, path in names.items()},
                     spec.shares,
                 )
@@ -364,13 +377,22 @@ class LibvirtHypervisor:
                 # QEMU has them in memory
                 host.side.remove_identity(spec.id)
 
+    def make_root(self, path: Path, template: str, size: int) -> int:
+        path.parent.mkdir(mode=0o711, exist_ok=True)
+        return self.volumes.overlay(path, self.storage.template(template), size)
+
     def start_guest(self, spec: GuestSpec) -> None:
         record = Record(spec.id, "guest", spec.hostname, spec.nics, spec.cpus, spec.memory_mb, spec.template, spec.host)
         with self._turn(spec.id):
             self.storage.template(spec.template)
             if not self._begin(record):
-                disk = self.storage.guest_disk(spec.id, spec.template)
-                self._create(self._host(spec.host), record, (Disk(disk),), {})
+                host = self._host(spec.host)
+                self.storage.prepare(spec.id)
+                disks = [Disk(disk.path, disk.serial, disk.device) for disk in spec.disks]
+                if not any(disk.device == 0 for disk in disks):
+                    disks.insert(0, Disk(self.storage.guest_disk(spec.id, spec.template)))
+                self._reachable(host, [disk.path for disk in disks])
+                self._create(host, record, tuple(disks), {})
 
     def _begin(self, record: Record) -> bool:
         """Note what is to run; whether it runs already."""
@@ -449,6 +471,7 @@ class LibvirtHypervisor:
             if source is target:
                 return
             self._movable(record)
+            self._reachable(target, source.disks(instance_id))
             for nic in record.nics:
                 self._port(target, instance_id, nic)
             self._admit(target, record)
@@ -479,6 +502,56 @@ class LibvirtHypervisor:
                 "the control network is of the first host alone, and does not reach another one; give management "
                 "traffic a label (updateTrafficType)"
             )
+
+    # --- disks ----------------------------------------------------------------------------------------------
+
+    @property
+    def pool(self) -> Path:
+        return self.storage.directory
+
+    def attach_disk(self, instance_id: str, disk: GuestDisk) -> None:
+        with self._turn(instance_id):
+            record = self._records.load(instance_id)
+            if record is None or self.power(instance_id) != "running":
+                return
+            host = self._host(record.host)
+            if disk.path not in host.disks(instance_id):
+                self._reachable(host, [disk.path])
+                host.attach(instance_id, disk_xml(Disk(disk.path, disk.serial, disk.device)))
+
+    def detach_disk(self, instance_id: str, path: Path) -> None:
+        with self._turn(instance_id):
+            record = self._records.load(instance_id)
+            if record is not None:
+                self._host(record.host).detach_disk(instance_id, path)
+
+    def resize_disk(self, instance_id: str, path: Path, size: int) -> bool:
+        with self._turn(instance_id):
+            record = self._records.load(instance_id)
+            if record is None or self.power(instance_id) != "running":
+                return False
+            self._host(record.host).resize_disk(instance_id, path, size)
+            return True
+
+    def copy_disk(self, instance_id: str, path: Path, target: Path, *, quiesce: bool) -> bool:
+        # QEMU does one copy of a machine at a time; it may take long, and the machine can be stopped meanwhile
+        with self._copying[instance_id]:
+            record = self._records.load(instance_id)
+            if record is None or self.power(instance_id) != "running":
+                return False
+            fresh = target.with_name(f"{target.name}.new")
+            self._host(record.host).copy_disk(instance_id, path, fresh, quiesce=quiesce)
+            fresh.rename(target)
+            return True
+
+    def _reachable(self, host: Host, paths: Iterable[Path]) -> None:
+        """Raise HypervisorError unless a host has the pools of these files."""
+        elsewhere = (path for path in paths if not path.is_relative_to(self.storage.directory))
+        for pool in {path.parent.parent for path in elsewhere}:
+            if not host.local and host.side.storage_mark(pool) != self._owner:
+                raise HypervisorError(
+                    f"{host.uri} does not have the storage pool {pool}; share it, e.g. mount it there by NFS"
+                )
 
     # --- NICs -----------------------------------------------------------------------------------------------
 

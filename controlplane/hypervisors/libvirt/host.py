@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +19,7 @@ import libvirt
 
 from controlplane.hypervisors.base import HostFacts, HypervisorError
 from controlplane.hypervisors.libvirt import acceleration
-from controlplane.hypervisors.libvirt.domain import METADATA
+from controlplane.hypervisors.libvirt.domain import METADATA, backup_xml
 from controlplane.hypervisors.libvirt.hostside import HostSide, Place
 from controlplane.hypervisors.libvirt.remote.keys import Keys
 from controlplane.hypervisors.libvirt.remote.link import Link
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: seconds that a domain's NIC has to be let go by its guest
 _UNPLUG = 20.0
+#: seconds between two looks whether a copy has ended
+_LOOK = 0.2
 #: seconds between tries to reach a host that is down
 _AGAIN = 15.0
 
@@ -244,7 +246,7 @@ class Host:
     def attach(self, instance_id: str, xml: str) -> None:
         domain = self.find(instance_id)
         if domain is not None:
-            with told(f"plugging a NIC into {instance_id}"):
+            with told(f"plugging a device into {instance_id}"):
                 domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def macs(self, instance_id: str) -> dict[str, str]:
@@ -262,9 +264,73 @@ class Host:
 
     def detach(self, instance_id: str, mac: str) -> None:
         """Unplug a NIC; returns when the guest has let it go. Raises HypervisorError when it does not."""
+        self._unplug(instance_id, f"NIC {mac}", lambda: self.macs(instance_id).get(mac.lower()))
+
+    def disks(self, instance_id: str) -> dict[Path, tuple[str, str]]:
+        """Disks of a running domain: file -> name in the domain (``vda``) and XML."""
+        domain = self.find(instance_id)
+        if domain is None:
+            return {}
+        with told(f"looking at {instance_id}"):
+            disks = ElementTree.fromstring(domain.XMLDesc()).findall("devices/disk")  # noqa: S314 - libvirt's
+        return {
+            Path(source.get("file", "")): (target.get("dev", ""), ElementTree.tostring(disk, encoding="unicode"))
+            for disk in disks
+            if (source := disk.find("source")) is not None and (target := disk.find("target")) is not None
+        }
+
+    def detach_disk(self, instance_id: str, path: Path) -> None:
+        """Unplug a disk; returns when the guest has let it go. Raises HypervisorError when it does not."""
+
+        def xml() -> str | None:
+            found = self.disks(instance_id).get(path)
+            return found[1] if found is not None else None
+
+        self._unplug(instance_id, "disk", xml)
+
+    def resize_disk(self, instance_id: str, path: Path, size: int) -> None:
+        """Give a disk of a running domain more bytes."""
+        domain, name = self.find(instance_id), self._disk_name(instance_id, path)
+        with told(f"resizing a disk of {instance_id}"):
+            if domain.blockInfo(name)[0] < size:
+                domain.blockResize(name, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+    def copy_disk(self, instance_id: str, path: Path, target: Path, *, quiesce: bool) -> None:
+        """Copy a disk of a running domain as it is now to the new file ``target``; the domain goes on meanwhile."""
+        domain, name = self.find(instance_id), self._disk_name(instance_id, path)
+        names = [other for other, _ in self.disks(instance_id).values()]
+        doing = f"copying a disk of {instance_id}"
+        with told(doing):
+            if domain.jobStats().get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP:
+                # a control plane that ended has left it
+                domain.abortJob()
+            target.unlink(missing_ok=True)
+            with _frozen(domain) if quiesce else nullcontext():
+                domain.backupBegin(backup_xml(names, name, target), None, 0)
+        try:
+            with told(doing):
+                while domain.jobStats().get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP:
+                    time.sleep(_LOOK)
+                done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+            if not done.get("success"):
+                why = done.get("errmsg") or "it was cut off"
+                raise HypervisorError(f"{doing}: {why}")
+        except BaseException:
+            with suppress(libvirt.libvirtError):
+                domain.abortJob()
+            target.unlink(missing_ok=True)
+            raise
+
+    def _disk_name(self, instance_id: str, path: Path) -> str:
+        found = self.disks(instance_id).get(path)
+        if found is None:
+            raise HypervisorError(f"{instance_id} does not have that disk")
+        return found[0]
+
+    def _unplug(self, instance_id: str, what: str, xml_now: Callable[[], str | None]) -> None:
         deadline = time.monotonic() + _UNPLUG
         asked = 0.0
-        while (xml := self.macs(instance_id).get(mac.lower())) is not None:
+        while (xml := xml_now()) is not None:
             domain = self.find(instance_id)
             # a guest that boots does not listen yet: it is asked again
             if domain is not None and time.monotonic() - asked > 5:
@@ -273,9 +339,9 @@ class Host:
                     domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
                 except libvirt.libvirtError as error:
                     if time.monotonic() > deadline:
-                        raise HypervisorError(f"unplugging {mac} from {instance_id}: {error}") from error
+                        raise HypervisorError(f"unplugging {what} from {instance_id}: {error}") from error
             if time.monotonic() > deadline:
-                raise HypervisorError(f"{instance_id} does not let its NIC {mac} go; stop it and try again")
+                raise HypervisorError(f"{instance_id} does not let its {what} go; stop it and try again")
             time.sleep(0.1)
 
     def graphics(self, instance_id: str) -> tuple[str, int, str]:
@@ -311,6 +377,21 @@ class Host:
                 # KiB; what files are cached in is given to whoever asks
                 memory_used=memory["total"] - memory["free"] - memory["buffers"] - memory["cached"] << 10,
             )
+
+
+@contextmanager
+def _frozen(domain: Any) -> Iterator[None]:
+    """File systems of a guest are consistent, and nothing is written, until the block ends; by the agent in it."""
+    try:
+        domain.fsFreeze()
+    except libvirt.libvirtError as error:
+        raise HypervisorError(
+            f"{domain.name()} cannot be quiesced: {error}; it needs a running QEMU guest agent (qemu-guest-agent)"
+        ) from error
+    try:
+        yield
+    finally:
+        domain.fsThaw()
 
 
 def _owner_of(domain: Any) -> str | None:

@@ -20,10 +20,8 @@ from controlplane.hypervisors.libvirt import daemon
 from controlplane.hypervisors.policy import Policy
 from controlplane.hypervisors.portfilter.model import Port
 from controlplane.hypervisors.portfilter.portfilter import PortFilter
-from controlplane.hypervisors.records import remove_tree
+from controlplane.hypervisors.records import MARK, remove_tree
 
-#: of a shared storage: whose it is
-STORAGE_MARK = "owner"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -83,7 +81,7 @@ class HostSide:
     def storage_mark(self, directory: Path) -> str:
         """Whose the storage at ``directory`` is; "" when nothing there says so."""
         try:
-            return (directory / STORAGE_MARK).read_text()
+            return (directory / MARK).read_text()
         except OSError:
             return ""
 

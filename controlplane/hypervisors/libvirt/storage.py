@@ -14,8 +14,7 @@ from pathlib import Path
 
 from appliance.run import run
 from controlplane.hypervisors.base import HypervisorError
-from controlplane.hypervisors.libvirt.hostside import STORAGE_MARK
-from controlplane.hypervisors.records import remove_tree, write_atomically
+from controlplane.hypervisors.records import MARK, remove_tree, write_atomically
 
 SYSTEM_IMAGE = "systemvm"
 #: MiB of an appliance's state disk; the file grows with what is written
@@ -38,7 +37,7 @@ class Storage:
             path.mkdir(mode=0o711, parents=True, exist_ok=True)
             # whatever the umask was
             path.chmod(0o711)
-        write_atomically(self.directory / STORAGE_MARK, owner)
+        write_atomically(self.directory / MARK, owner)
 
     def folder(self, instance_id: str) -> Path:
         return self._instances / instance_id

@@ -26,6 +26,7 @@ from controlplane.hypervisors import load
 from controlplane.hypervisors.base import (
     ApplianceSpec,
     ConsoleTarget,
+    GuestDisk,
     GuestSpec,
     HostFacts,
     HypervisorError,
@@ -46,9 +47,14 @@ from controlplane.hypervisors.portfilter.model import Port as FilterPort
 from controlplane.hypervisors.portfilter.model import port_of
 from controlplane.hypervisors.portfilter.portfilter import PortFilter
 from controlplane.hypervisors.records import Record, Records
+from controlplane.hypervisors.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
+NO_DISKS = (
+    "guests of the namespace hypervisor have no disks: a disk that they could mount would be read by the machine's own "
+    "kernel; attach volumes to virtual machines (gatehouse serve --hypervisor libvirt)"
+)
 CONSOLE_LOG = "console.log"
 #: bytes; beyond it the log starts again
 CONSOLE_LOG_LIMIT = 4 << 20
@@ -82,6 +88,7 @@ class NamespaceHypervisor:
         self._base_lock = threading.Lock()
         self._owner: IO[bytes] | None = None
         self._meter = load.Meter()
+        self.volumes = Volumes(str(self.directory), lambda: (os.geteuid(), os.getegid()))
 
     # --- life of the hypervisor -------------------------------------------------------------------------------
 
@@ -199,6 +206,8 @@ class NamespaceHypervisor:
         if spec.template not in boot.TEMPLATES:
             known = ", ".join(sorted(boot.TEMPLATES))
             raise HypervisorError(f"there is no guest template {spec.template}; known are {known}")
+        if any(disk.device for disk in spec.disks):
+            raise HypervisorError(NO_DISKS)
         record = Record(spec.id, "guest", spec.hostname, spec.nics, spec.cpus, spec.memory_mb, spec.template)
 
         def prepare(folder: Path) -> tuple[Mount, ...]:
@@ -306,6 +315,28 @@ class NamespaceHypervisor:
             self._unplug(instance_id, nic.mac)
         self._cgroups.remove(instance_id)
         (self._records.folder(instance_id) / PROCESS).unlink(missing_ok=True)
+
+    # --- disks ----------------------------------------------------------------------------------------------------
+
+    @property
+    def pool(self) -> Path:
+        return self.directory / "storage"
+
+    def make_root(self, path: Path, template: str, size: int) -> int:
+        # a tree of files, made at each start (``prepare``)
+        return 0
+
+    def attach_disk(self, instance_id: str, disk: GuestDisk) -> None:
+        raise HypervisorError(NO_DISKS)
+
+    def detach_disk(self, instance_id: str, path: Path) -> None:
+        """No guest has a disk."""
+
+    def resize_disk(self, instance_id: str, path: Path, size: int) -> bool:
+        return False
+
+    def copy_disk(self, instance_id: str, path: Path, target: Path, *, quiesce: bool) -> bool:
+        return False
 
     # --- NICs -----------------------------------------------------------------------------------------------------
 

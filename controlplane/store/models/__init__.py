@@ -30,6 +30,7 @@ from controlplane.store.models.securitygroups import (
     SecurityGroupMember,
     SecurityGroupRule,
 )
+from controlplane.store.models.storage import Snapshot, SnapshotPolicy, StoragePool, Volume
 from controlplane.store.models.usage import TrafficCounter, TrafficSample, UsageJob, UsageRecord, UsageSpan
 from controlplane.store.models.vpn import RemoteAccessVpn, VpnConnection, VpnCustomerGateway, VpnGateway, VpnUser
 
@@ -73,10 +74,13 @@ __all__ = [
     "SecurityGroupRule",
     "ServiceOffering",
     "Session",
+    "Snapshot",
+    "SnapshotPolicy",
     "SshKeyPair",
     "SslCertificate",
     "StorageJob",
     "StorageLink",
+    "StoragePool",
     "StoredImage",
     "Tag",
     "Template",
@@ -90,6 +94,7 @@ __all__ = [
     "UtcDateTime",
     "VlanIpRange",
     "Vm",
+    "Volume",
     "VpnConnection",
     "VpnCustomerGateway",
     "VpnGateway",

@@ -37,6 +37,7 @@ class DiskOffering(Entity):
     #: GiB; 0 with is_customized
     disk_size: Mapped[int] = mapped_column(default=0)
     is_customized: Mapped[bool] = mapped_column(default=False)
+    for_display: Mapped[bool] = mapped_column(default=True, server_default=true())
     tags: Mapped[str | None]
     removed: Mapped[datetime | None]
 

@@ -34,6 +34,7 @@ from controlplane.core import Core
 from controlplane.hypervisors.base import (
     ApplianceSpec,
     ConsoleTarget,
+    GuestDisk,
     GuestSpec,
     HostFacts,
     HypervisorError,
@@ -43,9 +44,11 @@ from controlplane.hypervisors.base import (
     Segment,
 )
 from controlplane.hypervisors.policy import Policy
+from controlplane.hypervisors.volumes import Space, Volumes
 from controlplane.network import addresses
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets
+from controlplane.storage import pools
 from controlplane.store.database import Database
 from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
 from controlplane.store.models import Account, Appliance, AsyncJob, Event, Network, User
@@ -173,6 +176,55 @@ class FakeAgent:
 
 
 @dataclass
+class FakeVolumes(Volumes):
+    """Files of volumes in memory: path -> bytes of the disk. ``fail`` makes what touches a file raise."""
+
+    files: dict[Path, int] = field(default_factory=dict)
+    #: what each was copied from
+    origins: dict[Path, Path] = field(default_factory=dict)
+    pools: dict[Path, Space] = field(default_factory=dict)
+    fail: Callable[[Path], object] = lambda path: None
+
+    def prepare_pool(self, pool: Path) -> None:
+        self.pools.setdefault(pool, Space(100 << 30, 0))
+
+    def space(self, pool: Path) -> Space:
+        return self.pools.get(pool, Space(100 << 30, 0))
+
+    def size(self, path: Path) -> int:
+        return self.files[path]
+
+    def used(self, path: Path) -> int:
+        return self.files.get(path, 0) // 10
+
+    def create(self, path: Path, size: int) -> None:
+        self.fail(path)
+        self.files.setdefault(path, size)
+
+    def overlay(self, path: Path, backing: Path, size: int = 0) -> int:
+        self.create(path, max(size, 2 << 30))
+        return self.files[path]
+
+    def copy(self, source: Path, target: Path) -> None:
+        self.fail(target)
+        self.files.setdefault(target, self.files[source])
+        self.origins[target] = source
+
+    def replace(self, path: Path, source: Path) -> None:
+        self.fail(path)
+        self.files[path] = self.files[source]
+        self.origins[path] = source
+
+    def resize(self, path: Path, size: int, *, shrink: bool = False) -> None:
+        self.fail(path)
+        assert shrink or size >= self.files[path]
+        self.files[path] = size
+
+    def remove(self, path: Path) -> None:
+        self.files.pop(path, None)
+
+
+@dataclass
 class FakeHypervisor:
     """Notes what runs. ``fail`` makes starting an instance raise."""
 
@@ -193,6 +245,31 @@ class FakeHypervisor:
     templates: set[str] = field(default_factory=set)
     on_migrate: Callable[[str], object] = lambda instance_id: None
     on_stop: Callable[[str], object] = lambda instance_id: None
+    volumes: FakeVolumes = field(default_factory=FakeVolumes)
+    pool: Path = Path("/pool")
+    #: running guest -> its disks
+    disks: dict[str, set[Path]] = field(default_factory=dict)
+
+    def make_root(self, path: Path, template: str, size: int) -> int:
+        return self.volumes.overlay(path, Path("/templates") / template, size)
+
+    def attach_disk(self, instance_id: str, disk: GuestDisk) -> None:
+        self.volumes.fail(disk.path)
+        if instance_id in self.running:
+            self.disks.setdefault(instance_id, set()).add(disk.path)
+
+    def detach_disk(self, instance_id: str, path: Path) -> None:
+        self.disks.get(instance_id, set()).discard(path)
+
+    def resize_disk(self, instance_id: str, path: Path, size: int) -> bool:
+        if instance_id in self.running:
+            self.volumes.files[path] = size
+        return instance_id in self.running
+
+    def copy_disk(self, instance_id: str, path: Path, target: Path, *, quiesce: bool) -> bool:
+        if instance_id in self.running:
+            self.volumes.copy(path, target)
+        return instance_id in self.running
 
     def open(self) -> None:
         return None
@@ -217,6 +294,8 @@ class FakeHypervisor:
 
     def start_guest(self, spec: GuestSpec) -> None:
         self._start(spec)
+        assert {disk.path for disk in spec.disks} <= self.volumes.files.keys()
+        self.disks[spec.id] = {disk.path for disk in spec.disks}
 
     def images(self) -> Path:
         return Path(tempfile.gettempdir()) / f"gatehouse-fake-images-{os.getpid()}"
@@ -316,6 +395,7 @@ class Fleet:
             self.user_id = user.id
             # owns the system VMs
             rows.add(Account(id=SYSTEM_ACCOUNT_ID, name="system", domain_id=rows.domain.id, type=1))
+            pools.ensure_default(session, rows.zone.id, str(self.hypervisor.pool))
 
     def _open_remote(self, core: Core, appliance: Appliance) -> Remote:
         agent: Any = self.agents.setdefault(appliance.id, FakeAgent(appliance.id, appliance.role))  # type: ignore[arg-type]

@@ -281,7 +281,7 @@ def test_one_guest_that_cannot_be_expunged_does_not_keep_the_others(
     def stuck(instance_id: str) -> None:
         raise HypervisorError("the host does not answer")
 
-    house = Housekeeping(fleet.core, fleet.reconciler, flow.locks)
+    house = Housekeeping(fleet.core, fleet.reconciler, flow.locks, lambda *_: None)
     destroy = fleet.hypervisor.destroy
     with monkeypatch.context() as patched:
         patched.setattr(fleet.hypervisor, "destroy", lambda id: stuck(id) if id == first else destroy(id))
@@ -414,7 +414,7 @@ def test_deleting_a_network(fleet: Fleet, flow: Flow) -> None:
 
 def test_unused_networks_are_collected_and_come_back(fleet: Fleet, flow: Flow) -> None:
     vm_id, network_id, router_id = deployed(fleet, flow)
-    house = Housekeeping(fleet.core, fleet.reconciler, flow.locks)
+    house = Housekeeping(fleet.core, fleet.reconciler, flow.locks, lambda *_: None)
     with fleet.database.transaction() as session:
         fleet.core.configuration.set(session, "network.gc.wait", "0")
     house.collect_networks()
@@ -436,7 +436,7 @@ def test_unused_networks_are_collected_and_come_back(fleet: Fleet, flow: Flow) -
 def test_destroyed_vms_are_expunged_in_time(fleet: Fleet, flow: Flow) -> None:
     vm_id, *_ = deployed(fleet, flow)
     vms.destroy_vm(flow, vm_id)
-    house = Housekeeping(fleet.core, fleet.reconciler, flow.locks)
+    house = Housekeeping(fleet.core, fleet.reconciler, flow.locks, lambda *_: None)
     house.expunge()
     assert fleet.read(Vm, vm_id).removed is None
     with fleet.database.transaction() as session:
@@ -449,7 +449,7 @@ def test_destroyed_vms_are_expunged_in_time(fleet: Fleet, flow: Flow) -> None:
 
 def test_a_guest_that_shut_itself_down_is_stopped(fleet: Fleet, flow: Flow) -> None:
     vm_id, network_id, _ = deployed(fleet, flow)
-    house = Housekeeping(fleet.core, fleet.reconciler, flow.locks)
+    house = Housekeeping(fleet.core, fleet.reconciler, flow.locks, lambda *_: None)
     house.follow_power()
     assert fleet.read(Vm, vm_id).state == "Running"
     fleet.hypervisor.stop(vm_id)

@@ -16,7 +16,7 @@ ROUTER = Machine(
     accelerator="qemu",
     cpus=1,
     memory_mb=256,
-    disks=(Disk(Path("/s/i/disk.qcow2")), Disk(Path("/s/i/state.qcow2"), "gatehouse-state")),
+    disks=(Disk(Path("/s/i/disk.qcow2")), Disk(Path("/s/i/state.qcow2"), "gatehouse-state", 1)),
     ports=(PORT, Port("0e:01:a9:fe:01:01", "ghaaaaaaaaaaaa", "brbbbbbbbbbbbb", isolated=True)),
     serial_log=Path("/s/i/serial.log"),
     password="s3cr3t00",

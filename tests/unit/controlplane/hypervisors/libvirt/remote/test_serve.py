@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from controlplane.hypervisors.bridges import Bridges
-from controlplane.hypervisors.libvirt.hostside import STORAGE_MARK, Place
+from controlplane.hypervisors.libvirt.hostside import Place
 from controlplane.hypervisors.libvirt.remote.codec import encode
 from controlplane.hypervisors.libvirt.remote.serve import Server
+from controlplane.hypervisors.records import MARK
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def ask(server: Server, name: str, *arguments: object) -> dict[str, Any]:
 
 def test_a_call_gives_what_the_host_gives(server: Server, tmp_path: Path) -> None:
     assert ask(server, "storage_mark", str(tmp_path)) == {"result": ""}
-    (tmp_path / STORAGE_MARK).write_text("mine")
+    (tmp_path / MARK).write_text("mine")
     assert ask(server, "storage_mark", str(tmp_path)) == {"result": "mine"}
 
 

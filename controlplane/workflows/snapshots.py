@@ -1,0 +1,116 @@
+"""Snapshots: copies of disks, kept beside the volumes, and volumes that go back to them (guide: chapter 13.5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import select
+
+from controlplane.errors import ApiError
+from controlplane.network import tags
+from controlplane.storage import snapshots as rows
+from controlplane.storage import volumes as volume_rows
+from controlplane.store.models import Snapshot, SnapshotPolicy, Volume, now
+from controlplane.workflows.flow import Flow
+from controlplane.workflows.volumes import existing, settle
+
+
+def create_snapshot(flow: Flow, snapshot_id: str, quiesce: bool = False) -> None:
+    """Workflow: copy a volume as it is now; then a policy's oldest snapshots go. A failure leaves it in Error."""
+    try:
+        flow.step("copy", _copy, snapshot_id, quiesce)
+    except ApiError as error:
+        flow.step("give up", _failed, snapshot_id, error.text)
+        raise
+    flow.step("retain", _retain, snapshot_id)
+
+
+def delete_snapshot(flow: Flow, snapshot_id: str) -> None:
+    """Workflow: remove a snapshot and its file."""
+    flow.step("remove", _remove, snapshot_id)
+
+
+def revert_snapshot(flow: Flow, snapshot_id: str, volume_id: str) -> None:
+    """Workflow: make a volume what it was in a snapshot. A failure leaves it as it is."""
+    try:
+        flow.step("revert", _revert, snapshot_id, volume_id)
+    except ApiError:
+        flow.step("settle", settle, volume_id)
+        raise
+
+
+def _copy(flow: Flow, snapshot_id: str, quiesce: bool) -> None:
+    with flow.core.database.reading() as session:
+        snapshot = session.get_one(Snapshot, snapshot_id)
+        volume = existing(session, snapshot.volume_id)
+        source, target = volume_rows.file_of(volume), volume_rows.snapshot_file(snapshot)
+        vm_id = volume.vm_id
+    _copy_file(flow, vm_id, source, target, quiesce)
+    with flow.core.database.transaction() as session:
+        snapshot = session.get_one(Snapshot, snapshot_id)
+        snapshot.state = "BackedUp"
+        snapshot.size = flow.core.hypervisor.volumes.size(target)
+        snapshot.physical_size = flow.core.hypervisor.volumes.used(target)
+
+
+def _copy_file(flow: Flow, vm_id: str | None, source: Path, target: Path, quiesce: bool) -> None:
+    hypervisor = flow.core.hypervisor
+    if vm_id is None:
+        hypervisor.volumes.copy(source, target)
+        return
+    while not hypervisor.copy_disk(vm_id, source, target, quiesce=quiesce):
+        # it is stopped, and stays so for as long as its lock is held
+        with flow.locks.of(vm_id):
+            if hypervisor.power(vm_id) in ("stopped", "absent"):
+                hypervisor.volumes.copy(source, target)
+                return
+
+
+def _failed(flow: Flow, snapshot_id: str, why: str) -> None:
+    with flow.core.database.transaction() as session:
+        snapshot = session.get_one(Snapshot, snapshot_id)
+        file = volume_rows.snapshot_file(snapshot) if snapshot.pool is not None else None
+        snapshot.state, snapshot.detail = "Error", why
+    if file is not None:
+        flow.core.hypervisor.volumes.remove(file)
+
+
+def _retain(flow: Flow, snapshot_id: str) -> None:
+    with flow.core.database.reading() as session:
+        snapshot = session.get_one(Snapshot, snapshot_id)
+        policy = session.get(SnapshotPolicy, snapshot.policy_id) if snapshot.policy_id is not None else None
+        gone = [row.id for row in rows.surplus(session, policy)] if policy is not None else []
+    for old in gone:
+        _remove(flow, old)
+
+
+def _remove(flow: Flow, snapshot_id: str) -> None:
+    with flow.core.database.transaction() as session:
+        snapshot = session.get_one(Snapshot, snapshot_id)
+        if snapshot.removed is not None:
+            return
+        rows.check_unused(session, snapshot)
+        snapshot.state = "Destroying"
+        file = volume_rows.snapshot_file(snapshot) if snapshot.pool is not None else None
+    if file is not None:
+        flow.core.hypervisor.volumes.remove(file)
+    with flow.core.database.transaction() as session:
+        session.get_one(Snapshot, snapshot_id).removed = now()
+        tags.forget(session, "Snapshot", select(Snapshot.id).where(Snapshot.id == snapshot_id))
+
+
+def _revert(flow: Flow, snapshot_id: str, volume_id: str) -> None:
+    with flow.core.database.reading() as session:
+        vm_id = existing(session, volume_id).vm_id
+    with flow.locks.of(vm_id or volume_id):
+        if vm_id is not None and flow.core.hypervisor.power(vm_id) not in ("stopped", "absent"):
+            raise ApiError("the virtual machine runs; stop it before a volume of it goes back to a snapshot")
+        with flow.core.database.reading() as session:
+            volume = existing(session, volume_id)
+            source = volume_rows.snapshot_file(session.get_one(Snapshot, snapshot_id))
+            file = volume_rows.file_of(volume)
+        flow.core.hypervisor.volumes.replace(file, source)
+        with flow.core.database.transaction() as session:
+            volume = session.get_one(Volume, volume_id)
+            volume.size, volume.state = flow.core.hypervisor.volumes.size(file), "Ready"
+            volume.idle_since = now()
