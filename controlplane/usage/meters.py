@@ -267,7 +267,8 @@ def volumes(session: Session, ids: Ids) -> Iterator[Worth]:
             "offering_id": row.disk_offering_id,
             "template_id": row.template_id,
         }
-        counts = row.state not in ("Destroy", "Expunging", "Expunged")
+        # without a size it is a guest's tree of files, or not there yet
+        counts = row.size > 0 and row.state not in ("Destroy", "Expunging", "Expunged")
         yield Worth(UsageType.VOLUME, row.id, row.account_id, row.zone_id, details, counts=counts)
 
 
