@@ -13,8 +13,9 @@ from appliance.errors import GatehouseError
 from controlplane.configuration import Configuration
 from controlplane.console.consoles import Consoles
 from controlplane.console.keeper import Keeper
-from controlplane.convergence.reconciler import Pace, Reconciler
+from controlplane.convergence.reconciler import Pace, Reconciler, WaitError
 from controlplane.core import Core
+from controlplane.errors import ApiError
 from controlplane.housekeeping import Housekeeping
 from controlplane.hypervisors.base import Hypervisor
 from controlplane.hypervisors.registry import HypervisorOptions, make_hypervisor
@@ -175,6 +176,13 @@ class Runtime:
     def wake(self, appliance_id: str) -> None:
         """Look at this appliance's desired generation now; after the commit, from any thread."""
         self.reconciler.wake(appliance_id)
+
+    def reach(self, appliance_id: str, generation: int, timeout: float) -> None:
+        """Wait until an appliance has a generation; after the commit. Raises ApiError."""
+        try:
+            self.reconciler.wait(appliance_id, generation, timeout=timeout)
+        except WaitError as error:
+            raise ApiError(str(error)) from error
 
     def keep_storage(self) -> None:
         """Look now at what there is to do in secondary storage; after the commit, from any thread."""

@@ -62,6 +62,8 @@ class FakeRuntime:
     played: list[tuple[str, int]] = field(default_factory=list)
     #: how often the hosts were asked for the newest policy
     enforced: int = 0
+    #: appliances and generations that a call waited for
+    reached: list[tuple[str, int]] = field(default_factory=list)
     #: how often secondary storage was looked at
     kept: int = 0
     #: for the commands about hosts, which ask the hypervisor
@@ -96,6 +98,9 @@ class FakeRuntime:
 
     def wake(self, appliance_id: str) -> None:
         self.woken.append(appliance_id)
+
+    def reach(self, appliance_id: str, generation: int, timeout: float) -> None:
+        self.reached.append((appliance_id, generation))
 
     def keep_storage(self) -> None:
         self.kept += 1

@@ -88,6 +88,9 @@ class Runtime(Protocol):
     def wake(self, appliance_id: str) -> None:
         """Look at this appliance's desired generation now; called after the commit, from any thread."""
 
+    def reach(self, appliance_id: str, generation: int, timeout: float) -> None:
+        """Wait until an appliance has a generation; after the commit. Raises ApiError."""
+
     def keep_storage(self) -> None:
         """Look now at what there is to do in secondary storage; called after the commit, from any thread."""
 

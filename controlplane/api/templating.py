@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import ColumnElement, and_, not_, or_, select
 
@@ -141,9 +141,19 @@ class ListImages(ScopedListParams):
 
 
 def fetch(
-    call: Call, params: ListImages, filter: str, *, iso: bool, type: str | None = None, ready: bool | None = None
+    call: Call,
+    params: ListImages,
+    filter: str,
+    *,
+    iso: bool,
+    type: str | None = None,
+    ready: bool | None = None,
+    keep: Callable[[TemplateResponse], bool] = lambda entry: True,
 ) -> tuple[int, list[TemplateResponse]]:
-    """The answer of a list, one entry for each zone that something is in. ``ready``: only those, or only the others."""
+    """The answer of a list, one entry for each zone that something is in. ``ready``: only those, or only the others.
+
+    ``keep``: which entries else.
+    """
     kind = "ISO" if iso else "Template"
     statement = select(Template).where(Template.removed.is_(None), _visible(call, params, filter))
     statement = statement.where((Template.format == ISO) if iso else (Template.format != ISO))
@@ -168,8 +178,7 @@ def fetch(
         entries = [entry for entry in entries if entry.zoneid in (None, zone.id)]
     if filter in ("selfexecutable", "sharedexecutable", "executable"):
         ready = True
-    if ready is not None:
-        entries = [entry for entry in entries if entry.isready == ready]
+    entries = [entry for entry in entries if ready in (None, entry.isready) and keep(entry)]
     return listing.cut(call, entries, params)
 
 
@@ -213,3 +222,60 @@ def delete(call: Call, id: str, zoneid: str | None, *, iso: bool) -> Async:
     call.after_commit(call.runtime.keep_storage)
     where = f" from zone {zone.name}" if zone is not None else ""
     return Async(kind, resource_id, f"deleting {kind} {row.name}{where}")
+
+
+class ChangedImage(Params):
+    """What changing a template or ISO takes."""
+
+    id: str = param("the ID", entity="Template")
+    name: str | None = param("another name", default=None)
+    displaytext: str | None = param("another text for people", default=None, length=4096)
+    ostypeid: str | None = param("the OS type in it", default=None, entity="OsType")
+    isdynamicallyscalable: bool | None = param("whether it has drivers for dynamic scaling", default=None)
+    passwordenabled: bool | None = param("whether guests take their password from the router", default=None)
+    sshkeyenabled: bool | None = param("whether guests take SSH keys from the router", default=None)
+    bootable: bool | None = param("of an ISO: whether a machine can start from it", default=None)
+    details: dict[str, str] | None = param("key-value pairs to add or replace", default=None)
+    cleanupdetails: bool = param("remove all key-value pairs", default=False)
+
+
+def change(call: Call, row: Template, params: ChangedImage) -> None:
+    """Take over what templates and ISOs have in common."""
+    for column, value in (
+        ("name", params.name),
+        ("display_text", params.displaytext),
+        ("is_dynamically_scalable", params.isdynamicallyscalable),
+        ("password_enabled", params.passwordenabled),
+        ("ssh_key_enabled", params.sshkeyenabled),
+        ("bootable", params.bootable),
+    ):
+        if value is not None:
+            setattr(row, column, value)
+    if params.ostypeid is not None:
+        row.os_type_id = call.lookup(OsType, params.ostypeid, "ostypeid").id
+    if params.cleanupdetails:
+        row.details = {}
+    elif params.details is not None:
+        row.details = {**row.details, **params.details}
+    call.event(f"changing {progress.resource(row)[0]} {row.name}", progress.resource(row), account_id=row.account_id)
+    call.session.flush()
+
+
+def show_one(call: Call, row: Template) -> TemplateResponse:
+    """The answer of commands about one; of several zones, the first."""
+    return show(call, [row])[0]
+
+
+def begin(call: Call, template: Template, zones: list[Zone]) -> tuple[int, list[TemplateResponse]]:
+    """Begin to download to each zone; the answer of registering."""
+    limit = size_limit(call)
+    for zone in zones:
+        rows.fetch(call.session, template, zone, limit)
+    call.event(
+        f"registering {progress.resource(template)[0]} {template.name}",
+        progress.resource(template),
+        account_id=template.account_id,
+    )
+    call.after_commit(call.runtime.keep_storage)
+    shown = show(call, [template])
+    return len(shown), shown

@@ -7,7 +7,8 @@ What is more to be done at the end is in ``imagestores.outcomes``.
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -76,8 +77,19 @@ def download(session: Session, image: StoredImage, url: str, *, checksum: str | 
     return _make(session, image, "download", fields)
 
 
-def upload(session: Session, image: StoredImage, *, checksum: str | None, limit: int, seconds: int) -> UploadTicket:
-    """Wait for an image to be sent within ``seconds``. It must be given to an SSVM with ``appliance_id``."""
+@dataclass(frozen=True)
+class UploadTicket:
+    """An upload that is waited for until ``expires``; the token is a secret."""
+
+    job: StorageJob
+    token: links.Token
+    expires: datetime
+
+
+def upload(
+    session: Session, image: StoredImage, *, ssvm_id: str, checksum: str | None, limit: int, seconds: int
+) -> UploadTicket:
+    """Have an SSVM wait for an image to be sent; it must begin within ``seconds``."""
     token = links.new_token()
     expires = now() + timedelta(seconds=seconds)
     fields: dict[str, Any] = {
@@ -88,14 +100,7 @@ def upload(session: Session, image: StoredImage, *, checksum: str | None, limit:
     }
     if checksum is not None:
         fields["checksum"] = checksum
-    return UploadTicket(_make(session, image, "upload", fields), token, expires.isoformat())
-
-
-class UploadTicket:
-    """An upload that is waited for; the token is a secret."""
-
-    def __init__(self, job: StorageJob, token: links.Token, expires: str) -> None:
-        self.job, self.token, self.expires = job, token, expires
+    return UploadTicket(_make(session, image, "upload", fields, ssvm_id), token, expires)
 
 
 def copy(session: Session, image: StoredImage, source: StoredImage) -> StorageJob:
@@ -121,7 +126,9 @@ def convert(
     return _make(session, image, "convert", fields)
 
 
-def _make(session: Session, image: StoredImage, kind: str, fields: dict[str, Any]) -> StorageJob:
+def _make(
+    session: Session, image: StoredImage, kind: str, fields: dict[str, Any], appliance_id: str | None = None
+) -> StorageJob:
     return jobs.start(
         session,
         zone_id=image.zone_id,
@@ -131,6 +138,7 @@ def _make(session: Session, image: StoredImage, kind: str, fields: dict[str, Any
         purpose=MAKE,
         subject_id=image.id,
         fields=fields,
+        appliance_id=appliance_id,
     )
 
 

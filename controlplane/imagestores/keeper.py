@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from controlplane import systemvms
@@ -13,7 +13,7 @@ from controlplane.console.capacity import BLINK, Action, plan
 from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core
 from controlplane.imagestores import copies, jobs, links, shares, zones
-from controlplane.store.models import Appliance, Zone, now
+from controlplane.store.models import Appliance, StorageJob, StorageLink, Zone, now
 from controlplane.systemvmkeeper import SystemVmKeeper
 from controlplane.workflows.flow import Locks
 
@@ -36,14 +36,11 @@ class StorageKeeper(SystemVmKeeper):
             return self._core.configuration.get_int(session, "secstorage.loadscan.interval") / 1000
 
     def before(self) -> None:
-        with self._core.database.transaction() as session:
-            links.expire(session)
-            jobs.forget(session, now() - REMEMBERED)
-            for zone in session.scalars(select(Zone)):
-                most = self._core.configuration.get_int(session, "secstorage.session.max", zone=zone.id)
-                serving = self._serving(session, zone.id)
-                copies.pair(session, zone.id, serving, lambda zone_id: self._serving(session, zone_id))
-                jobs.assign(session, zone.id, serving, most)
+        with self._core.database.reading() as session:
+            due = self._due(session)
+        if due:
+            self._distribute()
+        with self._core.database.reading() as session:
             behind = select(Appliance.id).where(
                 Appliance.role == self.role,
                 Appliance.removed.is_(None),
@@ -52,6 +49,31 @@ class StorageKeeper(SystemVmKeeper):
             woken = list(session.scalars(behind))
         for appliance_id in woken:
             self._reconciler.wake(appliance_id)
+
+    @staticmethod
+    def _due(session: Session) -> bool:
+        """Whether there is anything to change, so that a look at nothing writes nothing."""
+        moment = now()
+        copying = and_(StorageJob.kind == "copy", StorageJob.ended.is_(None))
+        for wanted in (
+            select(StorageLink.id).where(StorageLink.expires <= moment),
+            select(StorageJob.id).where(StorageJob.ended < moment - REMEMBERED),
+            select(StorageJob.id).where(StorageJob.appliance_id.is_(None), StorageJob.ended.is_(None)),
+            select(StorageJob.id).where(copying),
+        ):
+            if session.scalar(wanted.limit(1)) is not None:
+                return True
+        return False
+
+    def _distribute(self) -> None:
+        with self._core.database.transaction() as session:
+            links.expire(session)
+            jobs.forget(session, now() - REMEMBERED)
+            for zone in session.scalars(select(Zone)):
+                most = self._core.configuration.get_int(session, "secstorage.session.max", zone=zone.id)
+                serving = self._serving(session, zone.id)
+                copies.pair(session, zone.id, serving, lambda zone_id: self._serving(session, zone_id))
+                jobs.assign(session, zone.id, serving, most)
 
     def _serving(self, session: Session, zone_id: str) -> list[Appliance]:
         busy = self.busy()

@@ -56,7 +56,7 @@ WORKFLOWS: Mapping[str, Callable[..., None]] = {
         systemvms.show_certificates,
         maintenance.prepare_host,
         migration.migrate_vm,
-        templates.await_image,
+        templates.await_images,
         templates.prepare_template,
         vms.deploy_vm,
         vms.start_vm,

@@ -22,9 +22,10 @@ def prepare_template(flow: Flow, template_id: str, zone_id: str) -> None:
     flow.step("bring", bring, template_id, zone_id)
 
 
-def await_image(flow: Flow, image_id: str) -> None:
-    """Workflow: wait until an image has come, or could not."""
-    flow.step("wait", _await, image_id)
+def await_images(flow: Flow, image_ids: list[str]) -> None:
+    """Workflow: wait until images have come. Fails for the first one that could not."""
+    for image_id in image_ids:
+        flow.step("wait", _await, image_id)
 
 
 def for_guest(flow: Flow, vm_id: str) -> None:
@@ -83,5 +84,7 @@ def _await(flow: Flow, image_id: str) -> None:
     with flow.core.database.reading() as session:
         image = session.get_one(StoredImage, image_id)
         job = jobs.newest(session, [image_id]).get(image_id)
+    if image.state == "Failed":
+        raise ApiError(image.error or "it could not be made")
     if image.state == "Creating" and job is not None:
         jobs.wait(flow.core, job.id, PATIENCE, lambda: flow.reconciler.stopping)

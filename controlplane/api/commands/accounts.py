@@ -27,7 +27,7 @@ from controlplane.api.command import (
 from controlplane.api.commands.users import UserResponse, make_user, show_users
 from controlplane.errors import InUseError, ParameterError, PermissionDeniedError
 from controlplane.network import addressing
-from controlplane.network.limits import NETWORKS, PUBLIC_IPS, VMS
+from controlplane.network.limits import NETWORKS, PUBLIC_IPS, TEMPLATES, VMS
 from controlplane.securitygroups import desired, groups
 from controlplane.storage.settings import SNAPSHOTS, VOLUMES
 from controlplane.store.defaults import ADMIN_ACCOUNT_ID, SYSTEM_ACCOUNT_ID
@@ -41,6 +41,8 @@ from controlplane.store.models import (
     Snapshot,
     SshKeyPair,
     SslCertificate,
+    Template,
+    TemplatePermission,
     User,
     Vm,
     Volume,
@@ -86,6 +88,9 @@ class AccountResponse(Response):
     snapshotlimit: str = shown("the total number of snapshots which can be stored by this account", ...)
     snapshottotal: int = shown("the total number of snapshots stored by this account", ...)
     snapshotavailable: str = shown("the total number of snapshots available for this account", ...)
+    templatelimit: str = shown("the total number of templates and ISOs the account can have", ...)
+    templatetotal: int = shown("the total number of templates and ISOs of the account", ...)
+    templateavailable: str = shown("the total number of templates and ISOs left for the account", ...)
     user: list[UserResponse] = shown("the list of users associated with account", ...)
 
 
@@ -129,6 +134,7 @@ def show_accounts(call: Call, accounts: Sequence[Account]) -> list[AccountRespon
     networks = _count(call, Network.account_id, ids, Network.removed.is_(None))
     volumes = _count(call, Volume.account_id, ids, Volume.removed.is_(None) & (Volume.state != "Destroy"))
     snapshots = _count(call, Snapshot.account_id, ids, Snapshot.removed.is_(None) & (Snapshot.state != "Error"))
+    templates = _count(call, Template.account_id, ids, Template.removed.is_(None))
     users: dict[str, list[User]] = {}
     for user in session.scalars(select(User).where(User.account_id.in_(ids), User.removed.is_(None))):
         users.setdefault(user.account_id, []).append(user)
@@ -142,6 +148,8 @@ def show_accounts(call: Call, accounts: Sequence[Account]) -> list[AccountRespon
         volume, snapshot = volumes.get(account.id, 0), snapshots.get(account.id, 0)
         volume_limit, volume_left = _limit(call, account, VOLUMES, volume)
         snapshot_limit, snapshot_left = _limit(call, account, SNAPSHOTS, snapshot)
+        template = templates.get(account.id, 0)
+        template_limit, template_left = _limit(call, account, TEMPLATES, template)
         answers.append(
             AccountResponse(
                 id=account.id,
@@ -172,6 +180,9 @@ def show_accounts(call: Call, accounts: Sequence[Account]) -> list[AccountRespon
                 snapshotlimit=snapshot_limit,
                 snapshottotal=snapshot,
                 snapshotavailable=snapshot_left,
+                templatelimit=template_limit,
+                templatetotal=template,
+                templateavailable=template_left,
                 user=show_users(call, users.get(account.id, [])),
             )
         )
@@ -327,6 +338,10 @@ def delete_account(call: Call, params: DeleteAccount) -> Async:
         ("snapshots", select(Snapshot.id).where(Snapshot.account_id == account.id, Snapshot.removed.is_(None))),
         ("networks", select(Network.id).where(Network.account_id == account.id, Network.removed.is_(None))),
         ("public addresses", select(PublicIp.id).where(PublicIp.account_id == account.id)),
+        (
+            "templates and ISOs",
+            select(Template.id).where(Template.account_id == account.id, Template.removed.is_(None)),
+        ),
         ("routers", select(Appliance.id).where(Appliance.account_id == account.id, Appliance.removed.is_(None))),
     ):
         if call.session.scalar(owned.limit(1)) is not None:
@@ -339,7 +354,7 @@ def delete_account(call: Call, params: DeleteAccount) -> Async:
     # without networks no rule uses any
     for certificate in call.session.scalars(select(SslCertificate).where(SslCertificate.account_id == account.id)):
         call.session.delete(certificate)
-    for model in (VpnUser, VpnCustomerGateway):
+    for model in (VpnUser, VpnCustomerGateway, TemplatePermission):
         call.session.execute(delete(model).where(model.account_id == account.id))
     for group in call.session.scalars(select(SecurityGroup).where(SecurityGroup.account_id == account.id)).all():
         groups.forget(call.session, group)

@@ -10,11 +10,12 @@ from controlplane.api.call import Call
 from controlplane.api.command import ROOT, Params, Response, command, param, shown
 from controlplane.compute import hosts
 from controlplane.compute.hosts import Amount
+from controlplane.imagestores import stores
 from controlplane.store.models import Cluster, Host, Pod, PublicIp, VlanIpRange, Zone
 
 #: numbers and names of the API
-MEMORY, CPU, PUBLIC_IP = 0, 1, 4
-NAMES = {MEMORY: "MEMORY", CPU: "CPU", PUBLIC_IP: "VIRTUAL_NETWORK_PUBLIC_IP"}
+MEMORY, CPU, PUBLIC_IP, SECONDARY = 0, 1, 4, 6
+NAMES = {MEMORY: "MEMORY", CPU: "CPU", PUBLIC_IP: "VIRTUAL_NETWORK_PUBLIC_IP", SECONDARY: "SECONDARY_STORAGE"}
 
 
 class CapacityResponse(Response):
@@ -30,7 +31,9 @@ class CapacityResponse(Response):
 
 class ListCapacity(Params):
     zoneid: str | None = param("lists capacity by the Zone ID", default=None, entity="Zone")
-    type: int | None = param("lists capacity by type: 0 memory, 1 CPU, 4 public IP addresses", default=None)
+    type: int | None = param(
+        "lists capacity by type: 0 memory, 1 CPU, 4 public IP addresses, 6 secondary storage", default=None
+    )
 
 
 @command(
@@ -74,4 +77,15 @@ def _of_zone(call: Call, zone: Zone) -> dict[int, tuple[int, int]]:
     ranges = session.scalars(public)
     addresses = sum(int(IPv4Address(row.end_ip)) - int(IPv4Address(row.start_ip)) + 1 for row in ranges)
     taken = session.scalar(select(func.count()).select_from(PublicIp).where(PublicIp.zone_id == zone.id)) or 0
-    return {MEMORY: (used.memory, total.memory), CPU: (used.mhz, total.mhz), PUBLIC_IP: (taken, addresses)}
+    kept = [
+        (store.total - store.free, store.total)
+        for store in stores.of_zone(session, zone.id)
+        # object stores do not tell
+        if store.total is not None and store.free is not None
+    ]
+    return {
+        MEMORY: (used.memory, total.memory),
+        CPU: (used.mhz, total.mhz),
+        PUBLIC_IP: (taken, addresses),
+        SECONDARY: (sum(each[0] for each in kept), sum(each[1] for each in kept)),
+    }

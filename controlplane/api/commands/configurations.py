@@ -14,7 +14,7 @@ from controlplane.configuration import Scope, Setting
 from controlplane.convergence.roles import desire_setting
 from controlplane.errors import ParameterError
 from controlplane.network import rates
-from controlplane.network.limits import NETWORKS, PUBLIC_IPS, VMS
+from controlplane.network.limits import NETWORKS, PUBLIC_IPS, TEMPLATES, VMS
 from controlplane.storage.settings import PRIMARY, SECONDARY, SNAPSHOTS, VOLUMES
 from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
 from controlplane.store.models import Account, Domain, Zone
@@ -125,6 +125,7 @@ LIMITS = {
     1: ("public_ip", PUBLIC_IPS),
     2: ("volume", VOLUMES),
     3: ("snapshot", SNAPSHOTS),
+    4: ("template", TEMPLATES),
     6: ("network", NETWORKS),
     10: ("primary_storage", PRIMARY),
     11: ("secondary_storage", SECONDARY),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from sqlalchemy.orm import Session
+
+from controlplane import jobs
 from controlplane.api import templating
 from controlplane.api.call import Call
-from controlplane.api.command import Async, Params, command, param
-from controlplane.api.templating import ListImages, NewImage
-from controlplane.api.views.templates import TemplateResponse
+from controlplane.api.command import ROOT, Async, Params, command, param
+from controlplane.api.templating import ChangedImage, ListImages, NewImage
+from controlplane.api.views.templates import TemplateResponse, show_templates
 from controlplane.errors import ParameterError
-from controlplane.store.models import Template, Zone
-from controlplane.templates import progress, rows
+from controlplane.store.models import AsyncJob, Template, Zone
+from controlplane.templates import rows
 
 
 class RegisterTemplate(NewImage):
@@ -48,22 +51,7 @@ def register_template(call: Call, params: RegisterTemplate) -> tuple[int, list[T
     template = rows.create(call.session, wish)
     template.password_enabled, template.ssh_key_enabled = params.passwordenabled, params.sshkeyenabled
     template.tag, template.details = params.templatetag, params.details or {}
-    return begin(call, template, zones)
-
-
-def begin(call: Call, template: Template, zones: list[Zone]) -> tuple[int, list[TemplateResponse]]:
-    """Begin to download to each zone; the answer of registering."""
-    limit = templating.size_limit(call)
-    for zone in zones:
-        rows.fetch(call.session, template, zone, limit)
-    call.event(
-        f"registering {progress.resource(template)[0]} {template.name}",
-        progress.resource(template),
-        account_id=template.account_id,
-    )
-    call.after_commit(call.runtime.keep_storage)
-    shown = templating.show(call, [template])
-    return len(shown), shown
+    return templating.begin(call, template, zones)
 
 
 class ListTemplates(ListImages):
@@ -101,3 +89,66 @@ class DeleteTemplate(Params):
 )
 def delete_template(call: Call, params: DeleteTemplate) -> Async:
     return templating.delete(call, params.id, params.zoneid, iso=False)
+
+
+class UpdateTemplate(ChangedImage):
+    templatetag: str | None = param("another tag", default=None, clears=True)
+    format: str | None = param("must be what it is", default=None)
+    templatetype: str | None = param("must be what it is", default=None)
+
+
+@command(
+    "updateTemplate",
+    description="Changes a template's name, text and what guests take from the router",
+    params=UpdateTemplate,
+    response=TemplateResponse,
+    object_name="template",
+    event="TEMPLATE.UPDATE",
+)
+def update_template(call: Call, params: UpdateTemplate) -> TemplateResponse:
+    row = templating.own(call, params.id, iso=False)
+    for name, given, is_now in (("format", params.format, row.format), ("templatetype", params.templatetype, row.type)):
+        if given is not None and given.upper() != is_now:
+            raise ParameterError(f"{name}: the template is {is_now} and stays so; register another one")
+    if params.templatetag is not None:
+        row.tag = params.templatetag or None
+    templating.change(call, row, params)
+    return templating.show_one(call, row)
+
+
+class PrepareTemplate(Params):
+    templateid: str = param("the ID of the template", entity="Template")
+    zoneid: str = param("the zone in whose primary storage it is to be", entity="Zone")
+    storageid: str | None = param("accepted: there is one primary storage", default=None)
+
+
+@command(
+    "prepareTemplate",
+    description="Copies a template to primary storage before the first guest needs it",
+    params=PrepareTemplate,
+    response=TemplateResponse,
+    object_name="template",
+    roles=ROOT,
+    is_async=True,
+    event="TEMPLATE.PREPARE",
+)
+def prepare_template(call: Call, params: PrepareTemplate) -> Async:
+    row = templating.find(call, params.templateid, "templateid", iso=False)
+    zone = call.lookup(Zone, params.zoneid, "zoneid")
+    rows.check_deployable(call.session, row, zone)
+    return Async(
+        "Template",
+        row.id,
+        f"copying template {row.name} to the primary storage of zone {zone.name}",
+        workflow="prepare_template",
+        arguments={"template_id": row.id, "zone_id": zone.id},
+        completion="template.show",
+        completion_arguments={"template_id": row.id, "zone_id": zone.id},
+    )
+
+
+@jobs.completion("template.show")
+def _shown(session: Session, job: AsyncJob, *, template_id: str, zone_id: str) -> TemplateResponse:
+    row = session.get_one(Template, template_id)
+    session.refresh(row)
+    return show_templates(session, [row], zone_id=zone_id)[0]
