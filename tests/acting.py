@@ -239,6 +239,8 @@ WORKFLOWS: dict[str, Callable[..., None]] = {
     "deploy_vm": _start,
     "start_vm": _start,
     "stop_vm": _stop,
+    "await_images": lambda session, image_ids: None,
+    "prepare_template": lambda session, template_id, zone_id: None,
     "reboot_vm": _reboot,
     "destroy_vm": _destroy,
     "migrate_vm": _migrate,

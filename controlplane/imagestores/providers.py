@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +11,12 @@ from pydantic import ValidationError
 
 from controlplane.convergence.compile.encoding import reasons
 from controlplane.errors import ParameterError
-from controlplane.imagestores import mounts
-from ssvm.services.storage.model.stores import S3Store, SwiftStore
+from ssvm.services.storage.model.stores import NfsStore, S3Store, SwiftStore
 
 PROVIDERS = ("Local", "NFS", "S3", "Swift")
 #: what other clients call them
 ALIASES = {"minio": "S3", "ceph": "S3", "file": "Local", "amazons3": "S3"}
+_NFS = re.compile(r"nfs://(?P<server>[0-9.]+)(:(?P<port>[1-9][0-9]{0,4}))?(?P<export>/.*)")
 #: directories of the machine that no store can be, or be in
 _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sbin", "/sys", "/usr")
 
@@ -54,9 +55,7 @@ def describe(provider: str, url: str | None, details: Mapping[str, str], places:
     if provider == "Local":
         return Described(provider, _local(url, places))
     if provider == "NFS":
-        if url is None or mounts.parse(url) is None:
-            raise ParameterError("url: it must be like nfs://server/path")
-        return Described(provider, url)
+        return _nfs(url or "", details)
     return _s3(url, details) if provider == "S3" else _swift(url, details)
 
 
@@ -75,6 +74,20 @@ def _local(url: str | None, places: Places) -> str:
             f"url: {path} is not for images: system VMs may write to a store; give it a place of its own"
         )
     return f"file://{path}"
+
+
+def _nfs(url: str, details: Mapping[str, str]) -> Described:
+    found = _NFS.fullmatch(url)
+    if found is None:
+        raise ParameterError("url: it must be like nfs://10.1.2.3/export/images, with the server's address")
+    fields = {"server": found["server"], "export": found["export"], "port": int(found["port"] or 2049)}
+    if (version := details.get("version") or details.get("nfs.version")) is not None:
+        fields["version"] = version
+    try:
+        NfsStore.model_validate({"id": "new", **fields})
+    except ValidationError as error:
+        raise ParameterError(f"url: {reasons(error)}") from None
+    return Described("NFS", url, fields)
 
 
 def _s3(url: str | None, details: Mapping[str, str]) -> Described:

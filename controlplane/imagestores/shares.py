@@ -12,12 +12,12 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from controlplane.hypervisors.base import SHARES, Hypervisor, HypervisorError, Share
-from controlplane.imagestores import mounts, stores
+from controlplane.imagestores import stores
 from controlplane.store.models import Appliance
 
 EXCHANGE = "exchange"
 #: providers whose stores are directories
-DIRECTORIES = ("Local", "NFS")
+DIRECTORIES = ("Local",)
 ROLE = "ssvm"
 
 
@@ -38,7 +38,7 @@ def names(session: Session, zone_id: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A directory that an SSVM is to see; ``url`` is ``file://...`` or ``nfs://...``, "" for ``EXCHANGE``."""
+    """A directory that an SSVM is to see; ``url`` is ``file://...``, "" for ``EXCHANGE``."""
 
     name: str
     url: str = ""
@@ -57,20 +57,10 @@ def make(hypervisor: Hypervisor, wanted: tuple[Wanted, ...]) -> tuple[Share, ...
     """See to it that the directories are there, and say where they are. Raises HypervisorError."""
     found = []
     for one in wanted:
-        path = _place(hypervisor, one)
+        path = Path(one.url.removeprefix("file://")) if one.url else exchange(hypervisor)
         try:
             path.mkdir(mode=0o711, parents=True, exist_ok=True)
         except OSError as error:
             raise HypervisorError(f"{path} cannot be made: {error.strerror or error}") from error
-        if one.url.startswith("nfs:"):
-            mounts.ensure(one.url, path)
         found.append(Share(one.name, str(path)))
     return tuple(found)
-
-
-def _place(hypervisor: Hypervisor, one: Wanted) -> Path:
-    if not one.url:
-        return exchange(hypervisor)
-    if one.url.startswith("nfs:"):
-        return mounts.place(hypervisor.images(), one.name)
-    return Path(one.url.removeprefix("file://"))

@@ -14,11 +14,11 @@ from controlplane.convergence.intent.ssvm import Job, Link, SsvmIntent, Store
 from ssvm.services.storage.model.jobs import Convert, Copy, Delete, Download, Upload
 from ssvm.services.storage.model.links import Link as DocumentLink
 from ssvm.services.storage.model.section import Storage
-from ssvm.services.storage.model.stores import DirectoryStore, S3Store, SwiftStore
+from ssvm.services.storage.model.stores import DirectoryStore, NfsStore, S3Store, SwiftStore
 
 _Job = Download | Upload | Copy | Convert | Delete
 _JOB: TypeAdapter[_Job] = TypeAdapter(Annotated[_Job, Field(discriminator="kind")])
-_Store = DirectoryStore | S3Store | SwiftStore
+_Store = DirectoryStore | NfsStore | S3Store | SwiftStore
 _STORE: TypeAdapter[_Store] = TypeAdapter(Annotated[_Store, Field(discriminator="kind")])
 
 
@@ -62,7 +62,7 @@ def _storage(intent: SsvmIntent, memo: Memo) -> bytes:
 
 def _store(row: Store) -> _Store:
     secret = {} if row.secret is None else {"secret": row.secret}
-    return _STORE.validate_python({"id": row.id, **json.loads(row.fields), **secret})
+    return _STORE.validate_json(json.dumps({"id": row.id, **json.loads(row.fields), **secret}))
 
 
 def _job(row: Job) -> _Job:

@@ -124,7 +124,7 @@ def _stores(session: Session, row: Appliance, core: Core) -> tuple[Store, ...]:
             if store.id in row.shares:
                 found.append(_directory(store.id))
         else:
-            found.append(_object_store(store, core))
+            found.append(_remote(store, core))
     return tuple(found)
 
 
@@ -132,7 +132,7 @@ def _directory(id: str) -> Store:
     return Store(id, json.dumps({"kind": "directory", "path": shares.inside(id)}), None)
 
 
-def _object_store(store: ImageStore, core: Core) -> Store:
+def _remote(store: ImageStore, core: Core) -> Store:
     secret = core.secrets.open(store.secret) if store.secret is not None else None
     return Store(store.id, json.dumps({"kind": store.provider.lower(), **store.details}, sort_keys=True), secret)
 
