@@ -14,6 +14,8 @@ from controlplane.hypervisors.base import SHARES, Share
 #: the namespace of what we note in a domain: which data directory it is of
 METADATA = "urn:gatehouse:instance:1"
 GUEST_AGENT = "org.qemu.guest_agent.0"
+#: port of spice-vdagent in a guest, by which QEMU joins the guest's clipboard to that of its VNC server
+CLIPBOARD_AGENT = "com.redhat.spice.0"
 #: bytes that VNC's authentication takes of a password (RFC 6143, 7.2.2)
 VNC_PASSWORD = 8
 
@@ -61,6 +63,8 @@ class Machine:
     password: str = field(repr=False)
     #: address of the host that the VNC server listens on
     screen: str = "127.0.0.1"
+    #: text may be copied between the guest and its screen's viewers, where the guest runs spice-vdagent
+    clipboard: bool = False
     firmware: Mapping[str, Path] = field(default_factory=dict)
     shares: tuple[Share, ...] = ()
 
@@ -134,6 +138,13 @@ def backup_xml(targets: Iterable[str], wanted: str, file: Path) -> str:
     return tostring(backup, encoding="unicode")
 
 
+def clipboard_xml() -> str:
+    """The clipboard's channel by itself, for plugging it into a domain that runs."""
+    channel = Element("channel", type="qemu-vdagent")
+    _clipboard(channel)
+    return tostring(channel, encoding="unicode")
+
+
 def _boot(domain: Element, machine: Machine) -> None:
     if machine.firmware:
         # systemd.system-credentials(7): nothing of it is on a command line, only the files' names
@@ -160,6 +171,8 @@ def _devices(devices: Element, machine: Machine) -> None:
     SubElement(serial, "target", port="0")
     channel = SubElement(devices, "channel", type="unix")
     SubElement(channel, "target", type="virtio", name=GUEST_AGENT)
+    if machine.clipboard:
+        _clipboard(SubElement(devices, "channel", type="qemu-vdagent"))
     SubElement(
         devices, "graphics", type="vnc", port="-1", autoport="yes", listen=machine.screen, passwd=machine.password
     )
@@ -178,6 +191,14 @@ def _disk(element: Element, disk: Disk) -> None:
     SubElement(element, "target", dev=disk.target, bus="virtio")
     if disk.serial:
         SubElement(element, "serial").text = disk.serial
+
+
+def _clipboard(channel: Element) -> None:
+    source = SubElement(channel, "source")
+    SubElement(source, "clipboard", copypaste="yes")
+    # the pointer stays with the tablet
+    SubElement(source, "mouse", mode="server")
+    SubElement(channel, "target", type="virtio", name=CLIPBOARD_AGENT)
 
 
 def _interface(element: Element, port: Port) -> None:

@@ -433,6 +433,7 @@ class LibvirtHypervisor:
             serial_log=log_file,
             password=_password(),
             screen=host.control_address,
+            clipboard=record.kind == "guest",
             firmware=firmware,
             shares=shares,
         )

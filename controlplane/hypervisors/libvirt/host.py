@@ -19,7 +19,7 @@ import libvirt
 
 from controlplane.hypervisors.base import HostFacts, HypervisorError
 from controlplane.hypervisors.libvirt import acceleration
-from controlplane.hypervisors.libvirt.domain import METADATA, backup_xml
+from controlplane.hypervisors.libvirt.domain import CLIPBOARD_AGENT, METADATA, backup_xml, clipboard_xml
 from controlplane.hypervisors.libvirt.hostside import HostSide, Place
 from controlplane.hypervisors.libvirt.remote.keys import Keys
 from controlplane.hypervisors.libvirt.remote.link import Link
@@ -232,7 +232,7 @@ class Host:
         domain = self.find(instance_id)
         if domain is None:
             raise HypervisorError(f"{instance_id} does not run at {self.uri}")
-        with told(f"moving {instance_id} to {target.uri}"):
+        with told(f"moving {instance_id} to {target.uri}"), self._clipboard_apart(instance_id, domain, target):
             root = ElementTree.fromstring(domain.XMLDesc(_MIGRATABLE))  # noqa: S314 - libvirt's
             for screen in (*root.findall("devices/graphics"), *root.findall("devices/graphics/listen")):
                 screen.set("listen" if screen.tag == "graphics" else "address", target.control_address)
@@ -242,6 +242,24 @@ class Host:
                 libvirt.VIR_MIGRATE_PARAM_DEST_XML: ElementTree.tostring(root, encoding="unicode"),
             }
             domain.migrate3(target.connection(), parameters, _MIGRATION)
+
+    @contextmanager
+    def _clipboard_apart(self, instance_id: str, domain: Any, target: Host) -> Iterator[None]:
+        """Unplug the clipboard's channel, with which QEMU does not migrate, and plug it in where the domain is then."""
+        channels = ElementTree.fromstring(domain.XMLDesc()).findall("devices/channel")  # noqa: S314 - libvirt's
+        found = [one for one in channels if one.find(f"target[@name='{CLIPBOARD_AGENT}']") is not None]
+        for channel in found:
+            domain.detachDeviceFlags(ElementTree.tostring(channel, encoding="unicode"), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        where = self
+        try:
+            yield
+            where = target
+        finally:
+            if found and (there := where.find(instance_id)) is not None:
+                try:
+                    there.attachDeviceFlags(clipboard_xml(), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                except libvirt.libvirtError as error:
+                    log.warning("%s is without a clipboard until it is started again: %s", instance_id, error)
 
     def attach(self, instance_id: str, xml: str) -> None:
         domain = self.find(instance_id)

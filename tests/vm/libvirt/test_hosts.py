@@ -119,7 +119,8 @@ def test_a_guest_moves_to_another_host_while_it_runs(both: Site, second: Second)
     assert port_name("left", mac) in second.run("ip", "-o", "link")
     assert port_name("left", mac) not in both.host("ip", "-o", "link")
     assert port_name("left", mac) not in both.host("nft", "list", "table", "bridge", "gatehouse")
-    # it went on, and its screen went along
+    # it went on, and its screen went along, with the clipboard's agent
+    assert "com.redhat.spice.0" in both.guest("left", "cat /sys/class/virtio-ports/*/name").stdout
     assert float(both.guest("left", "cat /proc/uptime").stdout.split()[0]) > before
     assert both.guest("left", "ping -c 5 -W 2 10.9.0.2").returncode == 0
     assert both.hypervisor.console("left").host == both.hypervisor.console("right").host

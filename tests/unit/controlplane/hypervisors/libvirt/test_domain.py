@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from controlplane.hypervisors.libvirt.domain import Disk, Machine, Port, domain_uuid, domain_xml, port_xml
+from controlplane.hypervisors.libvirt.domain import (
+    Disk,
+    Machine,
+    Port,
+    clipboard_xml,
+    domain_uuid,
+    domain_xml,
+    port_xml,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 PORT = Port("02:00:00:00:00:01", "gh0123456789ab", "brfedcba987654", 1450)
@@ -54,6 +63,21 @@ def test_a_port_by_itself_is_as_in_the_domain() -> None:
     assert interface is not None
     alone = ElementTree.fromstring(port_xml(PORT))
     assert [(item.tag, item.attrib) for item in alone] == [(item.tag, item.attrib) for item in interface]
+
+
+def test_the_clipboard_is_for_guests_and_plugged_in_as_it_was() -> None:
+    guest = ElementTree.fromstring(domain_xml(replace(ROUTER, clipboard=True)))
+    [channel] = guest.findall("devices/channel[@type='qemu-vdagent']")
+    assert [(item.tag, item.attrib) for item in channel.iter()] == [
+        ("channel", {"type": "qemu-vdagent"}),
+        ("source", {}),
+        ("clipboard", {"copypaste": "yes"}),
+        ("mouse", {"mode": "server"}),
+        ("target", {"type": "virtio", "name": "com.redhat.spice.0"}),
+    ]
+    alone = ElementTree.fromstring(clipboard_xml())
+    assert [(item.tag, item.attrib) for item in alone.iter()] == [(item.tag, item.attrib) for item in channel.iter()]
+    assert ElementTree.fromstring(domain_xml(ROUTER)).find("devices/channel[@type='qemu-vdagent']") is None
 
 
 def test_the_password_is_not_shown_by_accident() -> None:
