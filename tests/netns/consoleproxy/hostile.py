@@ -3,8 +3,9 @@
 ``hostile server ADDRESS PORT`` takes a line of JSON for each connection: ``handshake`` (hexadecimal pieces that are
 written one by one), ``heard`` (octets that it waits for then), ``pieces`` and ``reset`` (the connection is reset at the
 end, not closed). ``hostile browser HOST:PORT PATH ORIGIN COOKIE`` takes
-any line for each, and tells in JSON what came: ``refusal`` (text) or ``stream`` (hexadecimal, from ServerInit on), and
-``code``.
+a line of JSON for each, too, and tells in JSON what came: ``refusal`` (text) or ``stream`` (hexadecimal, from
+ServerInit on), and ``code``. With ``frames`` (hexadecimal) it sends these after its handshake, ``raw`` behind them
+without a frame, and does not wait for the end: ``code`` is null when none came.
 """
 
 from __future__ import annotations
@@ -54,11 +55,12 @@ def _talk(connection: socket.socket, asked: dict[str, Any]) -> None:
 
 def browse(host: str, path: str, origin: str, cookie: str) -> None:
     address, _, port = host.rpartition(":")
-    for _ in sys.stdin:
-        print(json.dumps(_watch(Socket(address, int(port), path, origin, cookie))), flush=True)
+    for line in sys.stdin:
+        found = _watch(Socket(address, int(port), path, origin, cookie), json.loads(line))
+        print(json.dumps(found), flush=True)
 
 
-def _watch(opened: Socket) -> dict[str, Any]:
+def _watch(opened: Socket, asked: dict[str, Any]) -> dict[str, Any]:
     assert opened.status == 101, opened.status
     with opened.connection:
         try:
@@ -69,10 +71,19 @@ def _watch(opened: Socket) -> dict[str, Any]:
                 return {"refusal": text, "code": opened.close_code()}
             opened.send(b"\1\1")
             assert opened.read(1 + 4) == b"\1\0\0\0\0"
+            if "frames" in asked:
+                for frame in asked["frames"]:
+                    opened.send(bytes.fromhex(frame))
+                opened.connection.sendall(bytes.fromhex(asked["raw"]))
+                opened.connection.settimeout(0.2)
             while True:
                 opened.stream += opened.frame()
         except ClosedError as closed:
             return {"stream": opened.stream.hex(), "code": closed.code}
+        except TimeoutError:
+            return {"stream": opened.stream.hex(), "code": None}
+        except OSError:
+            return {"stream": opened.stream.hex(), "code": 1006}
 
 
 if __name__ == "__main__":

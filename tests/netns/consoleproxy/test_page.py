@@ -129,6 +129,58 @@ def test_keyboards_of_guests(
     assert {one for one in map(chr, range(32, 127)) if not found[one]} == set(accents)
 
 
+def test_keys_that_a_browser_keeps_for_itself(world: World, chromium: Browser, screen: Screen) -> None:
+    """From the menu; a terminal tells them apart by what it gets (xterm's control sequences)."""
+    screen.terminal("/run/keys")
+    _, token = world.session(screen.target())
+    with page(chromium) as opened:
+        opened.goto(world.url(token))
+        wait_state(opened, "connected")
+        opened.locator("#screen canvas").click(position={"x": 60, "y": 60})
+        opened.click("#keys")
+        opened.click("#ctrl-alt-del")
+        opened.click("#keys")
+        opened.locator("#held").get_by_text("Shift", exact=True).click()
+        for name in ("F5", "F6", "Enter"):
+            opened.locator("#presses").get_by_text(name, exact=True).click()
+        wait_for(lambda: world.servers.ok(["test", "-s", "/run/keys"]), 10, "the typed line")
+    # what is held is let go by the next key
+    assert world.servers.read("/run/keys") == "\x1b[3;7~\x1b[15;2~\x1b[17~"
+
+
+def test_sizes(world: World, chromium: Browser) -> None:
+    screen = world.screen()
+    _, token = world.session(screen.target())
+
+    def sizes() -> tuple[float, float]:
+        """Pixels of the guest across, and points of the page that they take."""
+        asked = "(canvas) => [canvas.width, canvas.getBoundingClientRect().width]"
+        wide, shown = opened.locator("#screen canvas").evaluate(asked)
+        return wide, shown
+
+    with page(chromium, viewport={"width": 500, "height": 400}) as opened:
+        opened.goto(world.url(token))
+        wait_state(opened, "connected")
+        wait_for(lambda: sizes()[0] == 800 and sizes()[1] <= 500, 10, "a screen that fits the window")
+        opened.click("#view")
+        opened.check("[value=none]")
+        wait_for(lambda: sizes() == (500, 500), 10, "a part of the screen in its own size")
+        opened.check("[value=remote]")
+        shown = ["env", f"DISPLAY=:{screen.number}", "xrandr"]
+        wait_for(lambda: "current 500 x " in world.servers.run(shown).stdout, 10, "the guest's screen to fit")
+        opened.check("[value=scale]")
+        # the whole screen of the person's machine
+        button = opened.locator("#fullscreen")
+        for pressed in ("true", "false"):
+            button.click()
+            wait_for(lambda: button.get_attribute("aria-pressed") == pressed, 10, f"full screen: {pressed}")  # noqa: B023
+            assert opened.evaluate("() => document.fullscreenElement !== null") == (pressed == "true")
+        opened.click("#disconnect")
+        wait_state(opened, "ended")
+        opened.click("#again")
+        wait_state(opened, "connected")
+
+
 def test_view_only(world: World, chromium: Browser) -> None:
     screen = world.screen()
     screen.terminal("/run/never")

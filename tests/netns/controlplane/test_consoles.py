@@ -271,6 +271,53 @@ def test_a_destroyed_proxy_is_replaced(cloud: Cloud, tenant: CloudStack, person:
     assert not before & {one["id"] for one in proxies(cloud)}
 
 
+def test_another_proxy_starts_before_the_first_is_full_and_idle_ones_go(
+    cloud: Cloud, tenant: CloudStack, person: Person, vm: str
+) -> None:
+    chosen = {"session.max": "2", "capacity.standby": "2", "loadscan.interval": "500", "idle.wait": "1"}
+    _set(cloud, chosen)
+    try:
+        first = first_console_of(tenant, vm)
+        watching = [person.run(first, hold=60)]
+        wait_for(lambda: [one["agentstate"] for one in proxies(cloud)] == ["Up", "Up"], 60, "another proxy")
+        # the guest's second console is where its first is, the third where there is room
+        consoles = [first]
+        for _ in range(2):
+            consoles.append(console_of(tenant, vm))
+            watching.append(person.run(consoles[-1], hold=60))
+        for process in watching:
+            assert process.stdout is not None and json.loads(process.stdout.readline())["status"] == 101
+        first_host, second_host, third_host = (one["websocket"]["host"] for one in consoles)
+        assert first_host == second_host != third_host
+        for process in watching:
+            process.kill()
+            process.wait()
+        for session in sessions_of(cloud.admin, activeonly="true"):
+            cloud.admin.deleteConsoleSession(id=session["id"])
+        wait_for(lambda: proxies(cloud) == [], 60, "idle proxies to go")
+    finally:
+        _set(cloud, {"session.max": "50", "capacity.standby": "10", "idle.wait": "1800"})
+
+
+def _set(cloud: Cloud, settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        cloud.admin.updateConfiguration(name=f"consoleproxy.{name}", value=value)
+
+
+def test_the_minimum_is_there_before_anybody_asks(cloud: Cloud, tenant: CloudStack, person: Person, vm: str) -> None:
+    for proxy in proxies(cloud):
+        cloud.admin.destroySystemVm(id=proxy["id"])
+    _set(cloud, {"minimum": "1", "loadscan.interval": "500"})
+    for _ in range(2):
+        wait_for(lambda: [one["agentstate"] for one in proxies(cloud)] == ["Up"], 60, "a proxy")
+        # the first call is answered
+        assert person.open(console_of(tenant, vm))["status"] == 101
+        # and so after a restart of the control plane that finds none
+        cloud.admin.destroySystemVm(id=proxies(cloud)[0]["id"])
+        cloud.kill()
+        cloud.start()
+
+
 def test_an_uploaded_certificate_is_shown_without_closing_sessions(
     cloud: Cloud, tenant: CloudStack, person: Person, vm: str, tmp_path: Path
 ) -> None:

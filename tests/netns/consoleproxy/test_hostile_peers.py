@@ -1,4 +1,4 @@
-"""What a VNC server may do to the proxy: whatever it sends, and however it ends, only its own session notices."""
+"""What either side may do to the proxy: whatever it sends, and however it ends, only its own session notices."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from hypothesis import strategies as st
 
 from tests.netns.consoleproxy.test_limits import memory, relay
 from tests.netns.consoleproxy.test_sessions import ORIGIN, argv, by, opened, results, socket
-from tests.netns.consoleproxy.world import PROXY, SERVERS, Screen, World
-from tests.unit.consoleproxy.rfb.test_client import PLACES, cut
+from tests.netns.consoleproxy.world import PROXY, SERVERS, Raw, Screen, World
+from tests.unit.consoleproxy.rfb.test_client import HARMLESS, INPUT, PLACES, cut
+from tests.unit.consoleproxy.rfb.test_client import text as client_text
 from tests.unit.consoleproxy.rfb.test_server import INIT, MESSAGES, rectangle, text, update
 from tests.wait import wait_for
 
 PORT = 5800
 SECRET = b"the guest's secret"
 SERVER_GONE, INTERNAL, NO_SCREEN = 4004, 1011, 4005
+NORMAL, PROTOCOL, UNSUPPORTED, BROKEN_OFF, TOO_BIG = 1000, 1002, 1003, 1006, 1009
 
 #: what a server says without authentication in RFB 3.8: version, security types, result
 HANDSHAKE = [b"RFB 003.008\n", b"\1\1", bytes(4)]
@@ -49,6 +51,9 @@ BROKEN = [
 _garbage = st.binary(min_size=1, max_size=200)
 _messages = st.lists(st.sampled_from([*MESSAGES, text(SECRET), *BROKEN]) | _garbage, max_size=8)
 _inits = st.sampled_from([INIT, INIT[:20], struct.pack("!HH16sI", 0, 65535, bytes(16), 0xFFFFFFFF)]) | _garbage
+_client_messages = st.lists(
+    st.sampled_from([*HARMLESS, *INPUT, client_text(b"copied"), client_text(b"", 0x7FFFFFFF)]) | _garbage, max_size=8
+)
 _handshakes = st.just(HANDSHAKE) | st.lists(st.sampled_from(HANDSHAKE) | _garbage, max_size=4)
 
 
@@ -59,9 +64,9 @@ class Browser:
     process: subprocess.Popen[str]
     clipboard: bool
 
-    def watch(self) -> dict[str, Any]:
+    def watch(self, **asked: Any) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write("\n")
+        self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         found: dict[str, Any] = json.loads(self.process.stdout.readline())
         return found
@@ -80,27 +85,36 @@ def server(world: World) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture(scope="module")
 def browsers(world: World, server: subprocess.Popen[str]) -> Iterator[list[Browser]]:
     """With and without a clipboard, and recorded."""
+    target = {"kind": "vnc", "host": SERVERS, "port": PORT}
     made = []
     for policy in ({}, {"clipboard": False}, {"clipboard": False, "record": True}):
-        target = {"kind": "vnc", "host": SERVERS, "port": PORT}
-        session, token = world.session(target, policy=policy)
         say(server, HANDSHAKE, [INIT], reset=False)
-        first = world.person.run(argv(by(token), "screen"))
-        module = "tests.netns.consoleproxy.hostile"
-        words = [f"{PROXY}:443", f"/websockify?session={session}", ORIGIN, results(first.stdout)["cookie"]]
-        process = world.person.popen([sys.executable, "-m", module, "browser", *words], stdin=subprocess.PIPE)
-        made.append(Browser(process, clipboard=not policy))
+        made.append(came(world, target, policy))
     yield made
     for browser in made:
         browser.process.kill()
         browser.process.wait()
 
 
-def say(server: subprocess.Popen[str], handshake: list[bytes], pieces: list[bytes], *, reset: bool) -> None:
-    """What the server says to the next who comes; where the handshake is one it waits for the proxy's part."""
+def came(world: World, target: Raw, policy: Raw) -> Browser:
+    """A browser that has been there once."""
+    session, token = world.session(target, policy=policy)
+    first = results(world.person.run(argv(by(token), "screen")).stdout)
+    words = [f"{PROXY}:443", f"/websockify?session={session}", ORIGIN, first["cookie"]]
+    module = "tests.netns.consoleproxy.hostile"
+    process = world.person.popen([sys.executable, "-m", module, "browser", *words], stdin=subprocess.PIPE)
+    return Browser(process, clipboard=not policy)
+
+
+def say(
+    server: subprocess.Popen[str], handshake: list[bytes], pieces: list[bytes], *, reset: bool, heard: int | None = None
+) -> None:
+    """What the server says to the next who comes; it waits for ``heard`` octets after its handshake, if it is one."""
+    if heard is None:
+        heard = ANSWERED if handshake == HANDSHAKE else 0
     asked = {
         "handshake": [piece.hex() for piece in handshake],
-        "heard": ANSWERED if handshake == HANDSHAKE else 0,
+        "heard": heard,
         "pieces": [piece.hex() for piece in pieces],
         "reset": reset,
     }
@@ -141,6 +155,47 @@ def test_whatever_a_server_sends(world: World, server: subprocess.Popen[str], br
 
     one()
     assert outcomes == {SERVER_GONE, INTERNAL, NO_SCREEN}
+    assert bystander.poll() is None and at(world, session) == before, "another session goes on"
+    assert memory(relay(world)) - size < 8
+    assert "Traceback" not in world.proxy.text_logs()
+    world.person.kill(token)
+
+
+@pytest.mark.parametrize(
+    ("handshake", "heard"),
+    [
+        ([b"RFB 003.003\n", struct.pack("!I", 1)], 12 + 1),
+        ([b"RFB 003.005\n", struct.pack("!I", 1)], 12 + 1),
+        ([b"RFB 003.007\n", b"\1\1"], 12 + 1 + 1),
+        ([b"RFB 003.889\n", b"\2\1\2", bytes(4)], 12 + 1 + 1),
+    ],
+)
+def test_versions(server: subprocess.Popen[str], browsers: list[Browser], handshake: list[bytes], heard: int) -> None:
+    """Servers that speak an older RFB, or one of their own (macOS): browsers speak 3.8 in any case."""
+    say(server, handshake, [INIT, MESSAGES[0]], reset=False, heard=heard)
+    assert browsers[0].watch() == {"stream": (INIT + MESSAGES[0]).hex(), "code": SERVER_GONE}
+
+
+def test_whatever_a_browser_sends(world: World) -> None:
+    screen, other = world.screen("-AlwaysShared"), world.screen()
+    session, token = world.session(other.target())
+    bystander = opened(world, by(token), "screen", "code 600")
+    before, size = at(world, session), memory(relay(world))
+    browsers = [came(world, screen.target(), policy) for policy in ({}, {"clipboard": False}, {"view_only": True})]
+    outcomes: set[int | None] = set()
+
+    @settings(max_examples=60, deadline=None)
+    @given(_client_messages, PLACES, st.binary(max_size=100), st.sampled_from(browsers))
+    def one(messages: list[bytes], places: list[int], raw: bytes, browser: Browser) -> None:
+        found = browser.watch(frames=[piece.hex() for piece in cut(b"".join(messages), places)], raw=raw.hex())
+        outcomes.add(found["code"])
+
+    one()
+    for browser in browsers:
+        browser.process.kill()
+        browser.process.wait()
+    # it breaks WebSocket's rules or RFB's; or it cannot be seen to; or the server takes offence
+    assert {PROTOCOL, None} <= outcomes <= {PROTOCOL, UNSUPPORTED, TOO_BIG, SERVER_GONE, BROKEN_OFF, NORMAL, None}
     assert bystander.poll() is None and at(world, session) == before, "another session goes on"
     assert memory(relay(world)) - size < 8
     assert "Traceback" not in world.proxy.text_logs()
