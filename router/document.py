@@ -13,6 +13,7 @@ from appliance.schema.envelope import Document
 from appliance.schema.problems import Place, Problem, refuse
 from appliance.schema.types import Frozen, Hostname, IPv4Address
 from appliance.services.interfaces.model import Interfaces
+from appliance.services.shaping.model import Shaping
 from router.services.accounting.model import Accounting
 from router.services.dhcp.model import Dhcp
 from router.services.firewall.model import Firewall
@@ -20,7 +21,6 @@ from router.services.loadbalancer.model import LoadBalancer
 from router.services.metadata.model import Metadata
 from router.services.nat.model import Nat
 from router.services.password.model import Passwords
-from router.services.shaping.model import Shaping
 from router.services.sourceguard.model import SourceGuard
 from router.services.vpn.model import Vpn
 

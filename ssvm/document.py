@@ -10,6 +10,7 @@ from appliance.schema.envelope import Document
 from appliance.schema.problems import Problem, refuse
 from appliance.schema.types import Frozen, Hostname
 from appliance.services.interfaces.model import Interfaces
+from appliance.services.shaping.model import Shaping
 from ssvm.services.storage.model.section import Storage
 
 
@@ -17,11 +18,13 @@ class SsvmState(Frozen):
     """Everything a secondary-storage VM must be. A section that is absent turns its service off.
 
     ``interfaces``: ``control``, ``public`` and, where stores or internal sites are, ``management``, with
-    ``interfaces.routes`` to those that are behind a gateway.
+    ``interfaces.routes`` to those that are behind a gateway. ``shaping``: the rates of these, e.g. of the storage
+    network, whatever comes and goes there (``storage.bandwidth`` is of downloads and copies alone).
     """
 
     hostname: Hostname
     interfaces: Interfaces
+    shaping: Shaping | None = None
     storage: Storage | None = None
 
     @model_validator(mode="after")
@@ -33,6 +36,13 @@ class SsvmState(Frozen):
         for index, nic in enumerate(self.interfaces.interfaces):
             if nic.role in ("guest", "private-gateway"):
                 yield ("interfaces", "interfaces", index, "role"), f"a secondary-storage VM has no {nic.role} interface"
+        names = {nic.name for nic in self.interfaces.interfaces if nic.role != "control"}
+        for index, shaped in enumerate(self.shaping.interfaces if self.shaping is not None else ()):
+            if shaped.interface not in names:
+                yield (
+                    ("shaping", "interfaces", index, "interface"),
+                    f"there is no {shaped.interface} to limit",
+                )
 
 
 SsvmDocument = Document[SsvmState]

@@ -89,6 +89,8 @@ class Uploads:
             part = await asyncio.to_thread(Part, task.store.staging, job.id)
         except JobFailedError as error:
             raise web.HTTPConflict(text=f"{error}\n") from error
+        except OSError as error:
+            raise web.HTTPServiceUnavailable(text="the store cannot be used; try again later\n") from error
         try:
             part.restart()
             done = 0

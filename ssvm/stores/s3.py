@@ -18,6 +18,8 @@ from ssvm.stores.base import CHUNK, Capacity, NoObjectError, StoreError
 
 #: bytes of a part: 10,000 of them, the most there may be, are 625 GiB
 PART = 64 << 20
+#: what servers say that have no room: Ceph, MinIO, Swift
+_FULL = ("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "exceeds quota")
 _GONE = ("404", "NoSuchKey", "NotFound")
 
 
@@ -59,12 +61,21 @@ class S3:
 
         transfer = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=2)
         try:
+            self._forget(path)
             self._client.upload_file(str(source), self._bucket, self._key(path), Config=transfer, Callback=passed)
         except (BotoCoreError, ClientError, Boto3Error) as error:
-            if "InsufficientStorage" in str(error) or "QuotaExceeded" in str(error):
+            if any(words in str(error) for words in _FULL):
                 raise JobFailedError("store-full", "the bucket is full; make room in it, then try again") from error
             raise _broken(error) from error
         source.unlink()
+
+    def _forget(self, path: str) -> None:
+        """Remove the pieces of uploads of the object that were cut off: they take room, and nothing names them."""
+        key = self._key(path)
+        found = self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", ())
+        for upload in found:
+            if upload["Key"] == key:
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
 
     def size(self, path: str) -> int | None:
         try:
@@ -92,6 +103,7 @@ class S3:
 
     def delete(self, path: str) -> None:
         try:
+            self._forget(path)
             self._client.delete_object(Bucket=self._bucket, Key=self._key(path))
         except (BotoCoreError, ClientError) as error:
             raise _broken(error) from error

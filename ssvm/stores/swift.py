@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
+import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import requests
 from swiftclient.client import Connection
@@ -18,11 +18,28 @@ from ssvm.jobs.context import Cancel, Progress
 from ssvm.services.storage.model.stores import SwiftStore
 from ssvm.stores.base import CHUNK, Capacity, NoObjectError, StoreError
 
+# it logs each request, with the first letters of tokens
+logging.getLogger("swiftclient").setLevel(logging.WARNING)
+
 #: bytes of a segment; Swift takes 5 GiB in one piece
 SEGMENT = 1 << 30
 #: where segments are, beside the objects: no object's path begins with a dot
 SEGMENTS = ".segments"
 _NO_OBJECT, _NO_ROOM = 404, (413, 507)
+
+
+class _Reading:
+    """A file on its way, for swiftclient: it goes back to where a piece began when it tries again."""
+
+    def __init__(self, file: BinaryIO, progress: Progress, cancel: Cancel) -> None:
+        self._file, self._progress, self._cancel = file, progress, cancel
+        self.tell, self.seek = file.tell, file.seek
+
+    def read(self, octets: int = -1) -> bytes:
+        self._cancel.check()
+        data = self._file.read(octets if octets >= 0 else CHUNK)
+        self._progress.at(self._file.tell())
+        return data
 
 
 class Swift:
@@ -46,23 +63,16 @@ class Swift:
     def put(self, source: Path, path: str, progress: Progress, cancel: Cancel) -> None:
         size = source.stat().st_size
         with source.open("rb") as file:
-
-            class Reading(io.RawIOBase):
-                def read(self, octets: int = -1) -> bytes:
-                    cancel.check()
-                    data = file.read(octets if octets >= 0 else CHUNK)
-                    progress.at(file.tell())
-                    return data
-
+            reading = _Reading(file, progress, cancel)
             try:
                 connection = self._connection()
                 before = self._segments(connection, path)
                 if size <= SEGMENT:
                     connection.put_object(
-                        self._container, path, Reading(), content_length=size, chunk_size=CHUNK, headers={}
+                        self._container, path, reading, content_length=size, chunk_size=CHUNK, headers={}
                     )
                 else:
-                    self._put_large(connection, path, Reading(), size)
+                    self._put_large(connection, path, reading, size)
                 self._forget(connection, before)
             except (ClientException, requests.RequestException) as error:
                 if getattr(error, "http_status", 0) in _NO_ROOM:
@@ -72,7 +82,7 @@ class Swift:
                 raise _broken(error) from error
         source.unlink()
 
-    def _put_large(self, connection: Any, path: str, reading: Any, size: int) -> None:
+    def _put_large(self, connection: Any, path: str, reading: _Reading, size: int) -> None:
         prefix = f"{_segments_of(path)}{uuid.uuid4()}"
         manifest = []
         for number, offset in enumerate(range(0, size, SEGMENT)):

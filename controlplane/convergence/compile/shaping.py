@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from appliance.schema.limits import HIGHEST_RATE
+from appliance.services.shaping.model import ShapedInterface, Shaping
 from controlplane.convergence.compile.encoding import dump
 from controlplane.convergence.compile.served import Served
-from router.services.shaping.model import ShapedInterface, Shaping
 
 
 def section(served: Served) -> bytes | None:

@@ -7,13 +7,13 @@ as it answers.
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import time
 from pathlib import Path
 
 from appliance.engine.mounts import Mount, mount, mounted, unmount
-from appliance.errors import ApplyError, CommandError
-from appliance.run import run
+from appliance.errors import ApplyError
 from appliance.settings import Settings
 from ssvm.services.storage.model.section import Storage
 from ssvm.services.storage.model.stores import NfsStore
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 #: seconds between two looks for a server that did not answer, and for its answer
 LOOK, ANSWER = 5.0, 0.5
 #: a server that falls silent makes calls fail after some 45 s: jobs then try again, and nothing waits for ever
-OPTIONS = "softerr,timeo=150,retrans=2,noatime,nosuid,nodev,noexec"
+OPTIONS = "sec=sys,softerr,timeo=150,retrans=2,noatime,nosuid,nodev,noexec"
 
 
 def directory(settings: Settings) -> Path:
@@ -59,8 +59,8 @@ class Exports:
             if where not in there and _answers(store):
                 try:
                     mount(mounting, settings)
-                    run(["chown", user, str(where)], timeout=10)
-                except (ApplyError, CommandError) as error:
+                    shutil.chown(where, user)
+                except (ApplyError, OSError) as error:
                     log.error("store %s: %s", store.id, error)
 
     def missing(self, storage: Storage | None, settings: Settings) -> str | None:

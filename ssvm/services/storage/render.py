@@ -19,7 +19,7 @@ from appliance.settings import Settings
 from ssvm.document import SsvmState
 from ssvm.fetch.addresses import NEVER, PRIVATE
 from ssvm.services.storage.model.section import Storage
-from ssvm.services.storage.model.stores import DirectoryStore, NfsStore
+from ssvm.services.storage.model.stores import DirectoryStore
 from ssvm.services.storage.nfs import directory as nfs_dir
 
 WORKER, SANDBOX = "storage", "images"
@@ -72,8 +72,6 @@ def render(state: SsvmState, settings: Settings) -> Rendered:
         return Rendered()
     text = json.dumps(configuration(state, storage, settings), indent=1) + "\n"
     directories = tuple(Path(store.path) for store in storage.stores if isinstance(store, DirectoryStore))
-    if any(isinstance(store, NfsStore) for store in storage.stores):
-        directories += (nfs_dir(settings),)
     return Rendered(
         files={config_file(settings): File(text, mode=0o600, owner=WORKER_USER)},
         ruleset=_ruleset(state, storage),
@@ -83,7 +81,8 @@ def render(state: SsvmState, settings: Settings) -> Rendered:
                 argv=(sys.executable, "-m", "ssvm.services.storage.worker", str(config_file(settings))),
                 user=WORKER_USER,
                 capabilities=frozenset({"net_bind_service"}),
-                writable=(run_dir(settings), state_dir(settings), *directories),
+                # exports come and go without a restart
+                writable=(run_dir(settings), state_dir(settings), nfs_dir(settings), *directories),
             ),
             Unit(
                 name=SANDBOX,

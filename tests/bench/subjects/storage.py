@@ -70,11 +70,11 @@ def _uploads(quick: bool) -> Iterator[Figure]:
         address = "10.9.0.1"
         machine = lab.host("swift", lab.segment("storage"), [f"{address}/24"])
         Swift(machine, address)
-        machine.run(["sh", "-c", f"head -c {size} /dev/urandom >/run/file"])
+        machine.run(["sh", "-c", f"head -c {size} /dev/urandom >/var/tmp/file"])
 
         def put(way: str) -> dict[str, float]:
             python = ["/usr/bin/env", "-C", str(REPOSITORY), sys.executable]
-            argv = [*python, "-m", "tests.bench.uploader", way, f"http://{address}:{SWIFT_PORT}", "/run/file"]
+            argv = [*python, "-m", "tests.bench.uploader", way, f"http://{address}:{SWIFT_PORT}", "/var/tmp/file"]
             result: dict[str, float] = json.loads(machine.run(argv, timeout=600).stdout)
             return result
 

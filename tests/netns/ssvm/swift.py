@@ -76,11 +76,19 @@ class Swift:
             for words in (["create", "4", "1", "0"], ["add", *place, "--weight", "1"], ["rebalance"]):
                 machine.run([*ring, *words])
         self._start("/usr/bin/memcached", "-u", "nobody", "-l", "127.0.0.1", "-m", "16")
-        for name in (*_PARTS, "proxy"):
+        for name in _PARTS:
             self._start(f"/usr/bin/swift-{name}-server", f"/etc/swift/{name}-server.conf")
-        for port in (11211, PORT, *_PARTS.values()):
+        for port in (11211, *_PARTS.values()):
             wait_for(lambda port=port: machine.connects("127.0.0.1", port), 60, f"port {port} of Swift")  # type: ignore[misc]
+        self.start_proxy()
         wait_for(lambda: self.ask("PUT", CONTAINER)[0] in (201, 202), 30, "the container")
+
+    def start_proxy(self) -> None:
+        self._start("/usr/bin/swift-proxy-server", "/etc/swift/proxy-server.conf")
+        wait_for(lambda: self._machine.connects("127.0.0.1", PORT), 60, "Swift's proxy")
+
+    def stop_proxy(self) -> None:
+        self._machine.kill("swift-proxy-server")
 
     def _start(self, *argv: str) -> None:
         self._machine.popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -104,9 +112,10 @@ class Swift:
         assert status == 200, (name, status)
 
     def quota(self, octets: int | None) -> None:
-        """Let the container hold so many bytes."""
-        value = "" if octets is None else str(octets)
-        assert self.ask("POST", CONTAINER, "-H", f"X-Container-Meta-Quota-Bytes: {value}")[0] == 204
+        """Let the container hold so many bytes; None: any number."""
+        name = "Container-Meta-Quota-Bytes"
+        header = f"X-Remove-{name}: all" if octets is None else f"X-{name}: {octets}"
+        assert self.ask("POST", CONTAINER, "-H", header)[0] == 204
 
     def stores(self) -> list[dict[str, str]]:
         """The container as a store of each kind, for documents."""

@@ -68,3 +68,12 @@ def test_refused(section: dict[str, Any], field: str, message: str) -> None:
         SsvmDocument.model_validate(raw)
     told = explain(caught.value, raw)
     assert any(name == f"storage.{field}" and message in text for name, text in told), told
+
+
+@pytest.mark.parametrize("name", ["eth0", "eth9"])
+def test_rates_are_of_interfaces_that_are_there(name: str) -> None:
+    shaping = {"interfaces": [{"interface": name, "mbit": 100}]}
+    raw = {"kind": "ssvm", "id": "s-1", "generation": 1, "state": {**small_state(), "shaping": shaping}}
+    with pytest.raises(ValidationError) as caught:
+        SsvmDocument.model_validate(raw)
+    assert [field for field, _ in explain(caught.value, raw)] == ["shaping.interfaces.0.interface"]

@@ -34,6 +34,9 @@ class Worker:
         self._error = ""
         self._digest = ""
         self._pace = Pace()
+        #: a configuration is taken whole before a newer one is read
+        self._taking = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
         """Work until SIGTERM; the exit status. Jobs are left as they are: what is on the disk is enough to go on."""
@@ -51,7 +54,8 @@ class Worker:
         self._holdings = Holdings(config.state / "parts", config.nfs)
         self._runner = Runner(Ledger(config.state / "jobs"))
         self._servers = Servers(self._runner, self._holdings)
-        await self._take(config)
+        async with self._taking:
+            await self._take(config)
         self._agent = await answer(config.socket, self._status)
         ticking = loop.create_task(self._tick())
         await stopped.wait()
@@ -61,16 +65,19 @@ class Worker:
         os._exit(0)
 
     def _reloading(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._task = loop.create_task(self._reload())
+        # the loop itself holds tasks weakly
+        self._tasks.add(task := loop.create_task(self._reload()))
+        task.add_done_callback(self._tasks.discard)
 
     async def _reload(self) -> None:
-        try:
-            config = load(self._path)
-        except ConfigError as error:
-            log.error("%s", error)
-            self._error = str(error)
-            return
-        await self._take(config)
+        async with self._taking:
+            try:
+                config = load(self._path)
+            except ConfigError as error:
+                log.error("%s", error)
+                self._error = str(error)
+                return
+            await self._take(config)
 
     async def _take(self, config: Config) -> None:
         self._error = ""

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from appliance.schema.problems import explain
+from appliance.services.shaping.service import shapes
 from router.document import RouterState
-from router.services.shaping.service import shapes
 from tests.documents import small_state
 
 

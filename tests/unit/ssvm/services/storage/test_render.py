@@ -25,7 +25,7 @@ def test_files_and_units() -> None:
     assert config["storage"]["certificate"]["key"] == "KEY"
     worker, sandbox = made.units
     assert (worker.name, worker.user, worker.capabilities) == ("storage", "backup", frozenset({"net_bind_service"}))
-    assert worker.writable == (Path("/r/storage"), Path("/s/storage"), Path("/var/lib/gatehouse/store"))
+    assert worker.writable == (Path("/r/storage"), Path("/s/storage"), Path("/r/nfs"), Path("/var/lib/gatehouse/store"))
     assert (sandbox.name, sandbox.user) == ("images", "nobody")
     assert not sandbox.capabilities
     assert not sandbox.writable

@@ -1,4 +1,4 @@
-"""Network rates of a router's interfaces (guide: chapter 8.3)."""
+"""Network rates of an appliance's interfaces (guide: chapter 8.3)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ShapedInterface(Frozen):
 
 
 class Shaping(Frozen):
-    """Rates of guest, public and private-gateway interfaces; the control interface has none."""
+    """Rates of all interfaces but control, which has none."""
 
     interfaces: tuple[ShapedInterface, ...] = ()
 
