@@ -9,8 +9,8 @@ from tests.wait import wait_for
 
 #: plugins that do ESP without the kernel
 USERSPACE = "kernel-libipsec kernel-netlink"
-#: plugins of every one
-_PLUGINS = "random nonce aes sha1 sha2 hmac kdf gcm curve25519 openssl socket-default vici"
+#: plugins of every one, in strongSwan's own order
+_PLUGINS = "aesni random nonce aes sha1 sha2 hmac kdf gcm curve25519 openssl socket-default vici"
 
 _SETTINGS = """
 charon-systemd {{
