@@ -71,6 +71,9 @@ def test_a_person_gets_in_by_the_profile_and_out_when_removed(cloud: Cloud, devi
     # all else goes its own way
     assert cloud.fetch(INTERNET, f"http://{WEB}/") == INTERNET_PAGE
     wait_for(lambda: "ann connected" in _told(api, "VPN.USER.CONNECT"), 30, "the event")
+    [session] = api.listVpnUsers(username="ann")["vpnuser"][0]["session"]
+    assert (session["protocol"], session["ipaddress"]) == ("ikev2", device.address)
+    assert api.listRemoteAccessVpns()["remoteaccessvpn"][0]["session"] == [session]
     # somebody else's removal leaves the session alone
     api.removeVpnUser(username="ben")
     assert device.connected
@@ -80,5 +83,6 @@ def test_a_person_gets_in_by_the_profile_and_out_when_removed(cloud: Cloud, devi
     assert cloud.fetch(INTERNET, page) == ""
     assert not device.connect_by(_files(profile, "ann"), profile["filename"].removesuffix(".conf"))
     wait_for(lambda: "ann disconnected" in _told(api, "VPN.USER.DISCONNECT"), 30, "the event")
+    assert api.listRemoteAccessVpns()["remoteaccessvpn"][0]["session"] == []
     assert not [secret for secret in (PASSWORD, made["presharedkey"]) if secret in cloud.text_log()]
     device.stop()
