@@ -36,6 +36,10 @@ A public port of the appliance itself (VPN, load balancer): traffic from a publi
 the chain ``admission`` with its original destination. The router's firewall opens it there for the tenant's
 ingress rules; a service that opens its own port (VPN) adds an ``accept`` to the chain ``ingress_services``
 (see router/services/firewall/render.py). Either way the service adds its ``accept`` to ``input``.
+
+A service may set packets for the appliance itself free from connection tracking (``notrack`` in ``raw_prerouting``)
+after it has judged each of them there: ``input`` lets them in. They are never forwarded. What belongs to no connection
+that the kernel knows is dropped, unless a service accepts it in the chain ``invalid``.
 """
 
 from __future__ import annotations
@@ -46,8 +50,7 @@ RAW_PREROUTING = "raw_prerouting"
 ADMISSION = "admission"
 INPUT = "input"
 FORWARD = "forward"
-
-_REPLIES = "ct state vmap { established : accept, related : accept, invalid : drop }"
+INVALID = "invalid"
 
 
 def guard(control: str, *ports: int) -> Ruleset:
@@ -62,6 +65,7 @@ def guard(control: str, *ports: int) -> Ruleset:
             ADMISSION: "type filter hook prerouting priority -101; policy accept;",
             INPUT: "type filter hook input priority filter; policy drop;",
             FORWARD: "type filter hook forward priority filter; policy drop;",
+            INVALID: "",
         },
         rules={
             RAW_PREROUTING: (
@@ -71,14 +75,19 @@ def guard(control: str, *ports: int) -> Ruleset:
             ADMISSION: ((0, "ct state != new accept"),),
             INPUT: (
                 (0, 'iifname "lo" accept'),
-                (10, _REPLIES),
+                (
+                    10,
+                    "ct state vmap "
+                    "{ established : accept, related : accept, untracked : accept, invalid : goto invalid }",
+                ),
                 (100, "meta nfproto ipv6 drop"),
                 *((110, f'iifname "{control}" tcp dport {port} accept') for port in ports),
                 (120, f'iifname "{control}" icmp type echo-request accept'),
                 (130, f'iifname "{control}" drop'),
             ),
+            INVALID: ((999, "drop"),),
             FORWARD: (
-                (10, _REPLIES),
+                (10, "ct state vmap { established : accept, related : accept, invalid : drop }"),
                 (100, "meta nfproto ipv6 drop"),
                 # the control network is for the appliance alone
                 (110, f'iifname "{control}" drop'),

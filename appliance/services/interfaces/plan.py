@@ -21,6 +21,8 @@ PATH_TABLE = 100
 #: policy rules of ours have priorities from here on; rtnetlink's protocol number says that a route or rule is ours
 RULE_PRIORITY = 1000
 PROTOCOL = 217
+#: source ports of the appliance's own connections, first and last; what it translates for others keeps out of them
+OWN_PORTS = (32768, 60999)
 
 #: RFC 3927: addresses that mean something else on each link, so that nobody is told of them
 LOCAL = IPv4Network("169.254.0.0/16")
@@ -128,6 +130,7 @@ _EVERY = {
 def _sysctls(links: Collection[Interface], forward: bool) -> dict[str, str]:
     """ip-sysctl and nf_conntrack-sysctl of the kernel's documentation."""
     values = {"net/ipv4/ip_forward": str(int(forward))}
+    values["net/ipv4/ip_local_port_range"] = "{}\t{}".format(*OWN_PORTS)
     for where in ("all", "default", *(nic.name for nic in links)):
         values |= {f"net/ipv4/conf/{where}/{key}": value for key, value in _EVERY.items()}
     # a primary address that goes must not take the others of its subnet with it

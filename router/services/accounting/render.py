@@ -4,23 +4,25 @@ Counted is what the firewall let pass, in bytes of the IP packets. A public addr
 interface, the router's own traffic included; a guest what it exchanges with the router or through it; a network
 behind a VPN what the router forwards from and to it.
 
-Packets are counted where they leave, or where they end in the router. They are translated by then, so the address
-that one came for from outside and the guest that one came from are those of its connection. One chain sees it all,
-because each base chain that a packet passes costs as much as some look-ups.
+Packets are counted where they leave, or where they end in the router. Those that leave are translated by then, so the
+address that one came for from outside and the guest that one came from are those of its connection; those that end in
+the router bear them still. One chain sees it all, because each base chain that a packet passes costs as much as some
+look-ups.
 
 Sets that count have no intervals (``appliance.netfilter.ruleset.Set``), so networks have one for each length of prefix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
 from appliance.netfilter.ruleset import Ruleset, Set
-from appliance.services.interfaces.model import Interface, Interfaces
+from appliance.services.interfaces.model import Interfaces
 from router.services.accounting.model import Accounting
 from router.services.accounting.totals import vpn_set
 from router.services.dhcp.model import Dhcp
+from router.services.interfaces.render import any_of
 
 
 def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) -> Ruleset:
@@ -30,6 +32,7 @@ def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) ->
     sets: dict[str, Set] = {}
     leaving: list[tuple[int, str]] = []
     came: dict[str, str] = {}
+    ended: list[tuple[int, str]] = []
     for counted, role, out, direction, back, addresses in (
         (accounting.public, "public", "saddr", "out", "daddr", interfaces.public_addresses()),
         (accounting.guests, "guest", "daddr", "in", "saddr", [host.address for host in dhcp.hosts] if dhcp else []),
@@ -38,23 +41,23 @@ def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) ->
         if not counted or not nics:
             continue
         other = "in" if direction == "out" else "out"
-        leaving.append((200, f"oifname {_any(nics, role)} ip {out} @account_{role}_{direction}"))
+        leaving.append((200, f"oifname {any_of(nics, role)} ip {out} @account_{role}_{direction}"))
         chain = f"account_from_{role}"
         chains[chain] = ""
         rules[chain] = tuple(
             (200 + number, f"ct direction {way} ct {way} ip {back} @account_{role}_{other}")
             for number, way in enumerate(("original", "reply"))
         )
+        ended.append((200, f"iifname {any_of(nics, role)} ip {back} @account_{role}_{other}"))
         came |= {f'"{nic.name}"': f"goto {chain}" for nic in nics}
         for name in ("in", "out"):
             sets[f"account_{role}_{name}"] = _counted(addresses)
     if came:
         sets["account_ways"] = Set("type ifname : verdict;", came, is_map=True)
-        arrived = (300, "iifname vmap @account_ways")
         chains["account_input"] = "type filter hook input priority filter + 10; policy accept;"
         chains["account_postrouting"] = "type filter hook postrouting priority srcnat + 10; policy accept;"
-        rules["account_input"] = (arrived,)
-        rules["account_postrouting"] = (*leaving, arrived)
+        rules["account_input"] = tuple(ended)
+        rules["account_postrouting"] = (*leaving, (300, "iifname vmap @account_ways"))
     if accounting.vpn:
         # before source NAT, and whatever interface a tunnel's packets seem to come by once they are decrypted
         chains["account_forward"] = "type filter hook forward priority filter + 10; policy accept;"
@@ -68,11 +71,6 @@ def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) ->
                 sets[name] = _counted(network.network_address for network in networks if network.prefixlen == length)
         rules["account_forward"] = tuple(counting)
     return Ruleset(chains=chains, rules=rules, sets=sets)
-
-
-def _any(nics: Sequence[Interface], role: str) -> str:
-    """What an interface's name is compared with: one name costs less than a look-up."""
-    return f'"{nics[0].name}"' if len(nics) == 1 else f"@{role}_interfaces"
 
 
 def _counted(addresses: Iterable[IPv4Address]) -> Set:

@@ -18,7 +18,7 @@ that tells most elements apart stands first. Other services may accept their own
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
@@ -84,6 +84,20 @@ class Memos:
 
     ingress: EntryMemo[IngressRule, IngressParts] = field(default_factory=lambda: EntryMemo(ingress_parts))
     egress: EntryMemo[EgressRule, EgressParts] = field(default_factory=lambda: EntryMemo(egress_parts))
+
+
+def open_to_all(firewall: Firewall, services: Collection[tuple[IPv4Address, int]]) -> set[tuple[IPv4Address, int]]:
+    """Those of ``services`` (public address, TCP port) that everyone may use."""
+    ports: dict[IPv4Address, set[int]] = {}
+    for address, port in services:
+        ports.setdefault(address, set()).add(port)
+    found = set()
+    for rule in firewall.ingress:
+        if rule.protocol == "tcp" and rule.address in ports and _everyone(rule.sources):
+            (first, last), some = _service(rule)[0], ports[rule.address]
+            reached = some & {first} if first == last else {port for port in some if first <= port <= last}
+            found |= {(rule.address, port) for port in reached}
+    return found
 
 
 def render(firewall: Firewall, interfaces: Interfaces, memos: Memos) -> Ruleset:

@@ -9,7 +9,7 @@ address its guest is translated to. The top byte of the connection mark says whi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
 
 from appliance.netfilter.base import ADMISSION, RAW_PREROUTING
@@ -28,13 +28,26 @@ def subnets(nic: Interface) -> list[IPv4Network]:
     return list(collapse_addresses(nic.subnets))
 
 
+def one_of(items: Iterable[object]) -> str:
+    """What a field is compared with: one value costs less than a look-up."""
+    texts = [str(item) for item in items]
+    return texts[0] if len(texts) == 1 else f"{{ {', '.join(texts)} }}"
+
+
+def any_of(nics: Sequence[Interface], role: str) -> str:
+    """The same for the name of an interface: any of ``nics``, all there are of ``role``."""
+    return f'"{nics[0].name}"' if len(nics) == 1 else f"@{role}_interfaces"
+
+
 def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
     """The contribution of the interfaces section."""
     guests, publics = interfaces.of_role("guest"), interfaces.of_role("public")
     chains = {f"source_{nic.name}": "" for nic in guests}
     rules: dict[str, tuple[tuple[int, str], ...]] = {
         # where the gateway is another machine, replies from outside arrive here too: new connections alone are judged
-        RAW_PREROUTING: ((110, "iifname vmap @guest_sources"),),
+        RAW_PREROUTING: tuple(
+            (110, f'iifname "{nic.name}" jump source_{nic.name}') for nic in guests if nic.gateway is None
+        ),
         ADMISSION: (
             (100, "iifname @public_interfaces ip saddr @guest_subnets drop"),
             *((110, f'iifname "{nic.name}" jump source_{nic.name}') for nic in guests if nic.gateway is not None),
@@ -46,11 +59,6 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
         **public_side(interfaces).sets,
         "guest_subnets": Set(
             "type ipv4_addr; flags interval;", {str(subnet): "" for nic in guests for subnet in subnets(nic)}
-        ),
-        "guest_sources": Set(
-            "type ifname : verdict;",
-            {f'"{nic.name}"': f"jump source_{nic.name}" for nic in guests if nic.gateway is None},
-            is_map=True,
         ),
     }
     further = {name: number << PATH_SHIFT for name, number in paths(interfaces).items() if number}
@@ -82,11 +90,11 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
 
 
 def _source_guard(nic: Interface) -> tuple[tuple[int, str], ...]:
-    own = ", ".join(map(str, subnets(nic)))
+    own = one_of(subnets(nic))
     return (
         # a DHCP client has no address yet (RFC 2131, 4.1)
         (100, "ip saddr 0.0.0.0 udp sport 68 udp dport 67 return"),
-        (110, f"ip saddr != {{ {own} }} drop" if own else "drop"),
+        (110, f"ip saddr != {own} drop" if nic.subnets else "drop"),
     )
 
 

@@ -1,4 +1,4 @@
-"""haproxy's configuration and the ports that are open for it.
+"""haproxy's configuration; ruleset.py has the ports that are open for it.
 
 Each rule is one ``listen`` section named by the rule's id. Its servers stand last and carry no option of their own,
 so that the text without them (the skeleton) tells whether a change takes a reload: a haproxy whose ``description`` is
@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.engine.service import File, Rendered, Unit
-from appliance.netfilter.base import INPUT
-from appliance.netfilter.ruleset import Ruleset, Set
 from appliance.settings import Settings
 from appliance.templates import fill
 from router.document import RouterState
-from router.services.firewall.render import ADMITTED, LEAVING
 from router.services.loadbalancer.model import AppCookie, BalancedPort, LbCookie, LoadBalancer, SourceBased
+from router.services.loadbalancer.ruleset import ruleset
 
 UNIT = "haproxy"
 PROGRAM = "/usr/sbin/haproxy"
@@ -142,40 +140,6 @@ def _session(cookie: AppCookie) -> Iterator[str]:
         yield f"{use} var({variable})"
 
 
-def _ruleset(balancer: LoadBalancer) -> Ruleset:
-    """Open the rules' ports: for what the tenant's firewall admits, and for the rule's own network without asking.
-
-    These are the conditions of a port forward, see router/services/firewall/render.py.
-    """
-    both = ADMITTED | LEAVING
-    return Ruleset(
-        rules={
-            INPUT: (
-                (300, "iifname . ip daddr . tcp dport @loadbalancer_own accept"),
-                (
-                    310,
-                    "iifname @public_interfaces ip daddr . tcp dport @loadbalancer_ports "
-                    f"meta mark & {ADMITTED:#x} != 0 accept",
-                ),
-                (
-                    310,
-                    "iifname @guest_interfaces ip daddr . tcp dport @loadbalancer_ports "
-                    f"meta mark & {both:#x} == {both:#x} accept",
-                ),
-            )
-        },
-        sets={
-            "loadbalancer_ports": Set(
-                "type ipv4_addr . inet_service;", {f"{rule.address} . {rule.port}": "" for rule in balancer.rules}
-            ),
-            "loadbalancer_own": Set(
-                "type ifname . ipv4_addr . inet_service;",
-                {f'"{rule.interface}" . {rule.address} . {rule.port}': "" for rule in balancer.rules},
-            ),
-        },
-    )
-
-
 def render(state: RouterState, settings: Settings) -> Rendered:
     """Everything load balancing needs; nothing at all without rules."""
     balancer = balanced(state)
@@ -190,7 +154,7 @@ def render(state: RouterState, settings: Settings) -> Rendered:
                 for one in balancer.certificates
             },
         },
-        ruleset=_ruleset(balancer),
+        ruleset=ruleset(balancer, state),
         units=(
             Unit(
                 name=UNIT,

@@ -91,7 +91,7 @@ def _bring_members(balancer: LoadBalancer, host: Host) -> None:
 class LoadBalancerService(BaseService):
     name = "loadbalancer"
     after = ("interfaces", "firewall")
-    inputs = ("loadbalancer", "interfaces")
+    inputs = ("loadbalancer", "interfaces", "firewall")
 
     def render(self, state: RouterState, settings: Settings) -> Rendered:
         return render(state, settings)

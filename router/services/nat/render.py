@@ -3,6 +3,8 @@
 Order of the look-ups: port forwards, forwarded ranges, static NAT; on the way out static NAT before source NAT.
 A guest that uses a public address of its own network (hairpin) appears to the target as the router's address
 there, so that the reply comes back through the router; to another network it appears as its public address.
+A hairpin's TCP ports keep out of those that the router's own connections to guests have, which are told from them by
+their ports alone (router/services/loadbalancer/ruleset.py).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from itertools import chain
 
 from appliance.netfilter.ruleset import Ruleset, Set
 from appliance.services.interfaces.model import Interfaces
+from appliance.services.interfaces.plan import OWN_PORTS
 from router.memo import EntryMemo
 from router.services.interfaces.render import subnets
 from router.services.nat.model import Nat, PortForward
@@ -58,9 +61,13 @@ def render(nat: Nat, interfaces: Interfaces, memo: EntryMemo[PortForward, Forwar
             "nat_postrouting": (
                 (200, "oifname @public_interfaces jump nat_outbound"),
                 *(
-                    (210, f'oifname "{nic.name}" ct status dnat ip saddr {address.network} snat ip to {address.ip}')
+                    (210, f'oifname "{nic.name}" ct status dnat ip saddr {address.network} {way}')
                     for nic in guests
                     for address in nic.addresses
+                    for way in (
+                        f"meta l4proto tcp snat ip to {address.ip}:1024-{OWN_PORTS[0] - 1}",
+                        f"snat ip to {address.ip}",
+                    )
                 ),
                 (220, "oifname @guest_interfaces ct status dnat jump nat_outbound"),
             ),

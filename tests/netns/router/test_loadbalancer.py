@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.certificates import self_signed
-from tests.netns.lab import Lab, Machine, Router
-from tests.netns.router.traffic import PYTHON, talk, tcp_echo
-from tests.netns.router.world import identified, ports
+from tests.netns.lab import Lab
+from tests.netns.router.balancing import FAST, PUBLIC, Raw, Site, build, member, rule
+from tests.netns.router.traffic import PYTHON, talk
 from tests.wait import wait_for
 
 pytestmark = pytest.mark.any_hypervisor
-
-Raw = dict[str, Any]
-
-PUBLIC, OTHER = "203.0.113.2", "203.0.113.3"
-FAST = {"interval": 1, "timeout": 1, "healthy": 1, "unhealthy": 2}
 
 # one connection a request until there are enough and /run/enough exists; prints who answered how many, and failures
 _FLOOD = """
@@ -84,78 +75,9 @@ http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
-@dataclass
-class Site:
-    """A router with three guests, a client on the internet and another one elsewhere on it."""
-
-    router: Router
-    state: Raw
-    guests: list[Machine]
-    client: Machine
-    stranger: Machine
-
-    def balance(self, *rules: Raw, opened: Sequence[int] = (80,), certificates: Sequence[Raw] = ()) -> None:
-        state = copy.deepcopy(self.state)
-        state["loadbalancer"] = {"rules": list(rules), "certificates": list(certificates)}
-        state["firewall"]["ingress"] = [
-            identified({"address": PUBLIC, "protocol": "tcp", "ports": ports(port)}) for port in opened
-        ]
-        self.router.push(state)
-
-    def ask(self, count: int = 6, *options: str, url: str = f"http://{PUBLIC}/") -> Counter[str]:
-        """Who answered ``count`` requests; "" for none."""
-        return Counter(self.client.http(url, *options)[1] for _ in range(count))
-
-
-def member(number: int, port: int = 8080) -> Raw:
-    return {"address": f"10.1.1.{10 + number}", "port": port}
-
-
-def rule(*members: Raw, **more: Any) -> Raw:
-    return {
-        "id": "rule-80",
-        "address": PUBLIC,
-        "port": 80,
-        "interface": "eth0",
-        "members": list(members),
-        "health": FAST,
-        **more,
-    }
-
-
 @pytest.fixture(scope="module")
 def site(lab: Lab) -> Site:
-    inside, outside = lab.segment("guest"), lab.segment("public")
-    state: Raw = {
-        "hostname": "r-lb",
-        "interfaces": {
-            "interfaces": [
-                {"name": "eth0", "mac": lab.mac(), "role": "guest", "addresses": ["10.1.1.1/24"]},
-                lab.control(),
-                {
-                    "name": "eth2",
-                    "mac": lab.mac(),
-                    "role": "public",
-                    "addresses": [f"{PUBLIC}/24", f"{OTHER}/24"],
-                    "gateway": "203.0.113.1",
-                },
-            ]
-        },
-        "nat": {"source": [{"interface": "eth0", "address": PUBLIC}]},
-        "firewall": {"egress_defaults": [{"interface": "eth0", "allow": False}]},
-    }
-    router = lab.router(state, segments={"eth0": inside, "eth2": outside})
-    guests = [lab.guest(inside, address=f"10.1.1.{10 + n}/24", gateway="10.1.1.1") for n in range(3)]
-    for number, guest in enumerate(guests):
-        guest.serve(8080, f"guest{number}")
-        tcp_echo(guest, 7)
-    return Site(
-        router,
-        state,
-        guests,
-        lab.host("client", outside, ["203.0.113.1/24", "192.0.2.1/32"]),
-        lab.host("stranger", outside, ["203.0.113.9/24"]),
-    )
+    return build(lab)
 
 
 def workers(site: Site) -> list[int]:

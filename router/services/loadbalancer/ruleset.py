@@ -1,0 +1,145 @@
+"""The packets of balanced connections: from clients to haproxy, from haproxy to members, and back.
+
+Those of the public side, and haproxy's own to guests, are not tracked: that would cost more than all rules together,
+twice for each connection, and nothing of them is translated. So each is judged by itself, before it would be tracked:
+
+- from a public interface to a balanced port: by the tenant's ingress rules, as the first packet of any other connection
+  is (router/services/firewall/render.py). A rule that goes closes its port to everything at once.
+- from a guest to a source port of the router's own connections: all but the beginning of a connection. There is nothing
+  that listens, so the kernel takes what belongs to a connection of the router and refuses the rest. Members that are
+  taken out of a rule keep the connections that they have.
+
+Connections of a rule that was taken away go on too: the kernel does not know them when their packets are tracked, so
+packets in the middle of a connection of the router itself are let in where an ingress rule admits them. So are ICMP's
+messages that something could not be delivered, e.g. because it is too big for a way (RFC 1191): they are about no
+tracked connection either, and the kernel's TCP takes those that quote a connection it has.
+
+Guests that use a balanced port are tracked as anywhere else. Their own connections to outside are not given one as
+their source port; only where two guests happen to have the same port to the same place may the kernel choose it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address
+from itertools import pairwise
+
+from appliance.netfilter.base import INPUT, INVALID, RAW_PREROUTING
+from appliance.netfilter.ruleset import Ruleset, Set
+from appliance.services.interfaces.model import Interface
+from appliance.services.interfaces.plan import OWN_PORTS
+from router.document import RouterState
+from router.services.firewall.model import Firewall
+from router.services.firewall.render import ADMITTED, LEAVING, open_to_all
+from router.services.interfaces.render import any_of, one_of, subnets
+from router.services.loadbalancer.model import LoadBalancer
+
+_FIRST, _NOT_FIRST = (f"tcp flags & (syn | ack) {sign} syn" for sign in ("==", "!="))
+_OWN = "{}-{}".format(*OWN_PORTS)
+
+
+def ruleset(balancer: LoadBalancer, state: RouterState) -> Ruleset:
+    """Open the rules' ports: for what the tenant's firewall admits, and for the rule's own network without asking."""
+    both = ADMITTED | LEAVING
+    known = {rule.interface for rule in balancer.rules}
+    public = any_of(state.interfaces.of_role("public"), "public")
+    ports = [(rule.address, rule.port) for rule in balancer.rules]
+    # one look-up instead of two for ports that everyone may use
+    open_ports = open_to_all(state.firewall or Firewall(), ports)
+    ways = {
+        f"{address} . {port}": f"goto loadbalancer_{'open' if (address, port) in open_ports else 'asked'}"
+        for address, port in ports
+    }
+    guests = [nic for nic in state.interfaces.of_role("guest") if nic.name in known and nic.addresses]
+    others = list(_ports_of_others(ports, state))
+    return Ruleset(
+        chains={
+            "loadbalancer_asked": "",
+            "loadbalancer_open": "",
+            "loadbalancer_rest": "",
+            "loadbalancer_output": "type filter hook output priority raw; policy accept;",
+        },
+        rules={
+            RAW_PREROUTING: (
+                # no guest: the drops before 200 are not about it
+                (105, f"iifname {public} ip daddr . tcp dport vmap @loadbalancer_ways"),
+                *((310, f"{_answer(nic)} notrack accept") for nic in guests),
+            ),
+            "loadbalancer_asked": (
+                (200, "jump ingress"),
+                (210, f"meta mark & {ADMITTED:#x} == 0 drop"),
+                (220, "goto loadbalancer_open"),
+            ),
+            "loadbalancer_open": ((100, f"{_FIRST} ip saddr @guest_subnets drop"), (200, "notrack accept")),
+            "loadbalancer_output": (
+                (200, f"oifname {public} ip saddr . tcp sport @loadbalancer_ports notrack accept"),
+                *((210, f"{_question(nic)} notrack accept") for nic in guests),
+            ),
+            "loadbalancer_rest": (
+                (200, "jump ingress"),
+                (210, f"meta mark & {ADMITTED:#x} != 0 accept"),
+                (220, "drop"),
+            ),
+            **({"nat_outbound": tuple((205, rule) for rule in others)} if others else {}),
+            INPUT: (
+                (300, "iifname . ip daddr . tcp dport @loadbalancer_own accept"),
+                (
+                    310,
+                    "iifname @guest_interfaces ip daddr . tcp dport @loadbalancer_ports "
+                    f"meta mark & {both:#x} == {both:#x} accept",
+                ),
+            ),
+            INVALID: (
+                (
+                    200,
+                    "iifname @public_interfaces ip daddr @public_addresses tcp flags & syn == 0 goto loadbalancer_rest",
+                ),
+                (210, "iifname @public_interfaces ip daddr @public_addresses icmp type destination-unreachable accept"),
+                *((210, f"{_told(nic)} icmp type destination-unreachable accept") for nic in guests),
+            ),
+        },
+        sets={
+            "loadbalancer_ways": Set("type ipv4_addr . inet_service : verdict;", ways, is_map=True),
+            "loadbalancer_ports": Set("type ipv4_addr . inet_service;", dict.fromkeys(ways, "")),
+            "loadbalancer_own": Set(
+                "type ifname . ipv4_addr . inet_service;",
+                {f'"{rule.interface}" . {rule.address} . {rule.port}': "" for rule in balancer.rules},
+            ),
+        },
+    )
+
+
+def _ports_of_others(balanced: Sequence[tuple[IPv4Address, int]], state: RouterState) -> Iterator[str]:
+    """Keep source NAT from giving guests a balanced port: answers to it would be taken for a client's packets."""
+    for source in state.nat.source if state.nat else ():
+        taken = sorted(port for address, port in balanced if address == source.address)
+        for nic in state.interfaces.of_role("guest"):
+            if taken and nic.name == source.interface and nic.subnets:
+                first, last = _widest_gap(taken)
+                yield (
+                    f"ip saddr {one_of(subnets(nic))} tcp sport {one_of(taken)} "
+                    f"snat ip to {source.address}:{first}-{last}"
+                )
+
+
+def _widest_gap(taken: Sequence[int]) -> tuple[int, int]:
+    """First and last of the most ports without privileges that follow each other and are not ``taken`` (in order)."""
+    ends = [1023, *(port for port in taken if port >= 1024), 65536]
+    before, after = max(pairwise(ends), key=lambda gap: gap[1] - gap[0])
+    return before + 1, after - 1
+
+
+def _answer(nic: Interface) -> str:
+    """From guests to connections of the router itself."""
+    return f"{_told(nic)} tcp dport {_OWN} {_NOT_FIRST}"
+
+
+def _told(nic: Interface) -> str:
+    own = one_of(address.ip for address in nic.addresses)
+    return f'iifname "{nic.name}" ip saddr {one_of(subnets(nic))} ip daddr {own}'
+
+
+def _question(nic: Interface) -> str:
+    """Connections of the router itself to guests."""
+    own = one_of(address.ip for address in nic.addresses)
+    return f'oifname "{nic.name}" ip saddr {own} ip daddr {one_of(subnets(nic))} tcp sport {_OWN}'
