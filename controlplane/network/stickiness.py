@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -65,6 +66,37 @@ METHODS: dict[str, dict[str, tuple[str, Callable[[str], Any]]]] = {
     },
     "SourceBased": {"tablesize": ("table_size", _size), "expire": ("expire", _seconds)},
 }
+
+
+_ABOUT = {
+    "LbCookie": "The load balancer's own cookie keeps a client on its guest.",
+    "AppCookie": "A cookie of the application keeps a client on the guest that set it.",
+    "SourceBased": "A client's address keeps it on its guest.",
+}
+
+
+def described() -> str:
+    """The methods and their parameters, in the JSON that clients read in SupportedStickinessMethods."""
+    return json.dumps(
+        [
+            {
+                "methodname": method,
+                "description": _ABOUT[method],
+                "paramlist": [
+                    {
+                        "paramname": name,
+                        # a load balancer's cookie is named by the rule
+                        "required": (method, name) == ("AppCookie", "cookie-name"),
+                        "isflag": read is _flag,
+                        "description": field.replace("_", " "),
+                    }
+                    for name, (field, read) in parameters.items()
+                ],
+            }
+            for method, parameters in METHODS.items()
+        ],
+        separators=(",", ":"),
+    )
 
 
 def method_named(name: str) -> str:

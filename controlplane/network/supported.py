@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from controlplane.network import stickiness
 
 VIRTUAL_ROUTER = "VirtualRouter"
 #: the host of each guest
@@ -59,7 +61,7 @@ SERVICES: dict[str, Service] = {
                 Capability("SupportedLbAlgorithms", "roundrobin,leastconn,source"),
                 Capability("SupportedLBIsolation", "dedicated"),
                 Capability("SupportedProtocols", "tcp,tcp-proxy,http,ssl"),
-                Capability("SupportedStickinessMethods", "LbCookie,AppCookie,SourceBased"),
+                Capability("SupportedStickinessMethods", stickiness.described()),
                 Capability("HealthCheckPolicy", "true"),
                 Capability("LbSchemes", "Public"),
             ),
@@ -91,6 +93,12 @@ def entries(names: Collection[str]) -> dict[str, Any]:
 def default_capabilities(service: str) -> dict[str, str]:
     """What an offering has of a service when it chooses nothing."""
     return {capability.name: capability.value for capability in SERVICES[service].capabilities}
+
+
+def capabilities_of(service: str, offered: Mapping[str, str]) -> dict[str, str]:
+    """What an offering has of a service: what it chose, and what is not to be chosen as it is now."""
+    fixed = {one.name: one.value for one in SERVICES[service].capabilities if len(one.choices) < 2}
+    return {**offered, **{name: fixed[name] for name in fixed.keys() & offered.keys()}}
 
 
 #: a service needs those beside it

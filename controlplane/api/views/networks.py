@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from controlplane.api.command import Response, shown
 from controlplane.api.listing import OwnedResponse, owned_by
 from controlplane.api.tagging import TagResponse, tags_of
+from controlplane.network.supported import capabilities_of
 from controlplane.store.models import Network, NetworkOffering, PhysicalNetwork, Zone
 
 
@@ -92,7 +93,7 @@ def show_services(services: dict[str, Any]) -> list[ServiceResponse]:
             provider=[ProviderResponse(name=provider) for provider in service.get("providers", [])],
             capability=[
                 CapabilityResponse(name=capability, value=_text(value))
-                for capability, value in sorted(service.get("capabilities", {}).items())
+                for capability, value in sorted(capabilities_of(name, service.get("capabilities", {})).items())
             ],
         )
         for name, service in sorted(services.items())

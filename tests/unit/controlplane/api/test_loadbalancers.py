@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,6 +177,17 @@ def test_members_that_are_refused(site: Site) -> None:
     assert call.error("assignToLoadBalancerRule", id=made["id"], **sent)["errorcode"] == 431
     site.tenant.run("assignToLoadBalancerRule", id=made["id"], **(sent | {"vmidipmap[0]__vmip": "10.1.1.3"}))
     assert len(site.balanced()["members"]) == 2
+
+
+def test_clients_learn_the_stickiness_methods_from_a_network(site: Site) -> None:
+    [network] = site.tenant.call("listNetworks", id=site.network)["network"]
+    [service] = [one for one in network["service"] if one["name"] == "Lb"]
+    [text] = [one["value"] for one in service["capability"] if one["name"] == "SupportedStickinessMethods"]
+    methods = {one["methodname"]: {part["paramname"]: part for part in one["paramlist"]} for one in json.loads(text)}
+    assert methods.keys() == {"LbCookie", "AppCookie", "SourceBased"}
+    assert methods["SourceBased"].keys() == {"tablesize", "expire"}
+    assert methods["AppCookie"]["cookie-name"]["required"]
+    assert methods["LbCookie"]["nocache"]["isflag"]
 
 
 def test_a_vm_with_several_addresses(site: Site) -> None:
