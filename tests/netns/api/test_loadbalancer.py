@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from cs import CloudStack
+from cs import CloudStack, CloudStackApiException
 from libcloud.loadbalancer.base import Algorithm, Member
 from libcloud.loadbalancer.providers import get_driver
 from libcloud.loadbalancer.types import Provider, State
@@ -130,4 +130,34 @@ def test_tls(cloud: Cloud, api: CloudStack, network: Answer, guests: list[Answer
     assert cloud.run(INTERNET, [*trusted, *argv]).stdout == "two"
     api.removeCertFromLoadBalancer(lbruleid=rule["id"])
     api.deleteSslCert(id=uploaded["id"])
+    api.deleteLoadBalancerRule(id=rule["id"])
+
+
+def test_rules_go_on_when_the_network_gets_another_offering(
+    cloud: Cloud, api: CloudStack, network: Answer, guests: list[Answer]
+) -> None:
+    """The guide's chapter 22.8: there, rules of another provider have to be made anew."""
+    services = "Dhcp,Dns,SourceNat,Lb,Firewall"
+    offering = {"guestiptype": "Isolated", "traffictype": "GUEST", "networkrate": 50, "displaytext": "another"}
+    with_lb, without = (
+        api.createNetworkOffering(name=name, supportedservices=some, **offering)["networkoffering"]
+        for name, some in (("another", services), ("without", services.replace("Lb,", "")))
+    )
+    for one in (with_lb, without):
+        api.updateNetworkOffering(id=one["id"], state="Enabled")
+    rule = api.createLoadBalancerRule(
+        name="lasting",
+        algorithm="roundrobin",
+        publicport=81,
+        privateport=80,
+        networkid=network["id"],
+        openfirewall=True,
+    )["loadbalancer"]
+    api.assignToLoadBalancerRule(id=rule["id"], virtualmachineids=",".join(guest["id"] for guest in guests))
+    changed = api.updateNetwork(id=network["id"], networkofferingid=with_lb["id"])["network"]
+    assert changed["networkofferingname"] == "another"
+    assert set(_who(cloud, f"http://{rule['publicip']}:81/")) == {"one", "two"}
+    with pytest.raises(CloudStackApiException, match="lacks Lb, which network balanced uses"):
+        api.updateNetwork(id=network["id"], networkofferingid=without["id"])
+    assert set(_who(cloud, f"http://{rule['publicip']}:81/")) == {"one", "two"}
     api.deleteLoadBalancerRule(id=rule["id"])
