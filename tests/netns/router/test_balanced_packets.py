@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 
+from appliance.services.interfaces.plan import OWN_PORTS
 from controlplane.hypervisors.base import Nic
 from tests.netns.lab import Lab
-from tests.netns.router.balancing import OTHER, PUBLIC, Site, build, member, rule
+from tests.netns.router.balancing import OTHER, PUBLIC, Raw, Site, build, member, rule
 from tests.netns.router.traffic import PYTHON, talk
 from tests.netns.router.world import forward, ports
 from tests.wait import wait_for
@@ -16,10 +17,18 @@ from tests.wait import wait_for
 pytestmark = pytest.mark.any_hypervisor
 
 ROUTER = "10.1.1.1"
+#: flags of TCP in hexadecimal
+FIRST, ACKNOWLEDGEMENT = "02", "10"
 ECHO = rule(member(0, 7), id="echo", port=7)
 
-# listens on a port that the router's own connections have, too
-_LISTEN = "import socket; s = socket.create_server(('', 40000)); print('ready', flush=True); s.accept(); print('in')"
+# listens on one of the ports that the router's own connections have, and says which
+_LISTEN = """
+import socket
+server = socket.create_server(("", 0))
+print(server.getsockname()[1], flush=True)
+server.accept()
+print("somebody is in")
+"""
 
 # what answers a packet in the middle of no connection: R for a reset, nothing for silence
 _STRAY = """
@@ -38,7 +47,8 @@ raw.sendto(header(total(ends + header(0))), (target, 0))
 try:
     while True:
         packet, (sender, _) = raw.recvfrom(100)
-        if sender == target and packet[33] & 4:
+        # the load balancer ends its health checks with a reset, too
+        if sender == target and struct.unpack_from("!HH", packet, 20) == (port, 8080) and packet[33] & 4:
             print("R")
             break
 except TimeoutError:
@@ -101,17 +111,21 @@ def test_guests_are_not_let_into_the_router(site: Site) -> None:
     listener = site.router.popen([PYTHON, "-c", _LISTEN])
     try:
         assert listener.stdout is not None
-        assert listener.stdout.readline() == "ready\n"
-        assert not site.guests[0].connects(ROUTER, 40000)
-        for flags, answer in (("10", "R"), ("02", "")):  # an acknowledgement, and the first of a connection
-            done = site.guests[0].run([PYTHON, "-c", _STRAY, "10.1.1.10", ROUTER, "40000", flags])
-            assert done.stdout.strip() == answer, flags
+        port = int(listener.stdout.readline())
+        assert OWN_PORTS[0] <= port <= OWN_PORTS[1]
+        assert not site.guests[0].connects(ROUTER, port)
+        assert _stray(site, port, ACKNOWLEDGEMENT) == "R"
+        assert _stray(site, port, FIRST) == ""
         # other ports of the router hear nothing of a packet in the middle of no connection
-        assert site.guests[0].run([PYTHON, "-c", _STRAY, "10.1.1.10", ROUTER, "20000", "10"]).stdout == ""
+        assert _stray(site, 20000, ACKNOWLEDGEMENT) == ""
         assert listener.poll() is None
     finally:
-        site.router.kill("create_server")
+        site.router.kill("getsockname")
         listener.communicate(timeout=10)
+
+
+def _stray(site: Site, port: int, flags: str) -> str:
+    return site.guests[0].run([PYTHON, "-c", _STRAY, "10.1.1.10", ROUTER, str(port), flags]).stdout.strip()
 
 
 @pytest.mark.parametrize("port", [80, 40000])
@@ -136,7 +150,7 @@ def test_guests_may_use_a_balanced_port_as_their_own(site: Site) -> None:
 
 def test_traffic_is_counted(site: Site) -> None:
     size = 3_000_000
-    state = {
+    state: Raw = {
         "accounting": {"addresses": [{"id": "ip-1", "address": PUBLIC}]},
         "dhcp": {
             "networks": [{"interface": "eth0", "subnet": "10.1.1.0/24", "gateway": ROUTER, "domain": "a.example"}],
