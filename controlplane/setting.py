@@ -11,7 +11,7 @@ from typing import Literal
 from controlplane.errors import ParameterError
 from controlplane.timezones import zone
 
-Kind = Literal["Integer", "Factor", "Boolean", "String", "CIDR", "Range", "Timezone"]
+Kind = Literal["Integer", "Factor", "Boolean", "String", "CIDR", "Networks", "Range", "Timezone"]
 Scope = Literal["zone", "domain", "account"]
 #: the narrowest first
 SCOPES: tuple[Scope, ...] = ("account", "domain", "zone")
@@ -66,6 +66,13 @@ def _cidr(name: str, text: str) -> str:
         raise ParameterError(f"{name} takes an IPv4 network such as 10.1.1.0/24: {error}") from None
 
 
+def _networks(name: str, text: str) -> str:
+    try:
+        return ",".join(str(ipaddress.IPv4Network(part.strip())) for part in text.split(",")) if text else ""
+    except ValueError as error:
+        raise ParameterError(f"{name} takes networks such as 10.1.2.0/24, separated by commas: {error}") from None
+
+
 def _range(name: str, text: str) -> str:
     try:
         low, high = (ipaddress.IPv4Address(part.strip()) for part in text.split("-"))
@@ -94,6 +101,7 @@ def _timezone(name: str, text: str) -> str:
 _CHECKS: Mapping[Kind, Callable[[str, str], str]] = {
     "CIDR": _cidr,
     "Factor": _factor,
+    "Networks": _networks,
     "Range": _range,
     "Timezone": _timezone,
 }

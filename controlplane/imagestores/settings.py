@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from controlplane.setting import Setting
 
-_SITE = r"\d{1,3}(\.\d{1,3}){3}(/\d{1,2})?"
 _ORIGIN = r"https?://[a-z0-9.-]+(:[0-9]{1,5})?"
 _PROXY = r"https?://[A-Za-z0-9.-]+(:[1-9][0-9]{0,4})?"
 
@@ -13,11 +12,9 @@ STORAGE_SETTINGS: tuple[Setting, ...] = (
         "secstorage.allowed.internal.sites",
         "Secondary Storage",
         "",
-        "String",
-        "Networks, separated by commas, that templates and ISOs may be fetched from though they are not public",
+        "Networks",
+        "Networks, separated by commas, that are not public and images may yet be fetched from, through the host",
         ("zone",),
-        pattern=rf"({_SITE})(\s*,\s*({_SITE}))*|",
-        form="addresses or networks such as 10.1.2.0/24, separated by commas",
     ),
     Setting(
         "secstorage.proxy",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from appliance.services.interfaces.model import Interfaces, Route
 from controlplane.convergence.compile.encoding import dump, extend, object_of, reasons
 from controlplane.convergence.compile.interfaces import interfaces_of
 from controlplane.convergence.compile.memo import CompileError, Memo
 from controlplane.convergence.intent.ssvm import Job, Link, SsvmIntent, Store
+from controlplane.hypervisors.bridges import CONTROL_ADDRESS
 from ssvm.services.storage.model.jobs import Convert, Copy, Delete, Download, Upload
 from ssvm.services.storage.model.links import Link as DocumentLink
 from ssvm.services.storage.model.section import Storage
@@ -26,11 +29,18 @@ def compile_ssvm(intent: SsvmIntent, memo: Memo) -> bytes:
     """The SsvmDocument (JSON, UTF-8) of one SSVM. Raises CompileError naming the id of a job, link or store."""
     state = {
         "hostname": json.dumps(intent.name).encode(),
-        "interfaces": dump(interfaces_of(intent)),
+        "interfaces": dump(_interfaces(intent)),
         "storage": _storage(intent, memo),
     }
     head = {"kind": "ssvm", "version": 1, "id": intent.appliance_id, "generation": intent.generation}
     return extend(json.dumps(head).encode(), state=object_of(state))
+
+
+def _interfaces(intent: SsvmIntent) -> Interfaces:
+    """With routes to what is not public: by the control network, through the host."""
+    inner = (*intent.internal_sites, *intent.storage_networks)
+    routes = tuple(Route(destination=IPv4Network(site), gateway=IPv4Address(CONTROL_ADDRESS)) for site in inner)
+    return interfaces_of(intent).model_copy(update={"routes": routes})
 
 
 def _storage(intent: SsvmIntent, memo: Memo) -> bytes:
@@ -38,6 +48,7 @@ def _storage(intent: SsvmIntent, memo: Memo) -> bytes:
         "resolvers": intent.resolvers,
         "origins": intent.origins,
         "internal_sites": intent.internal_sites,
+        "storage_networks": intent.storage_networks,
         "proxy": intent.proxy,
         "threads": intent.threads,
         "bandwidth": intent.bandwidth,

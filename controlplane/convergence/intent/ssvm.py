@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import IPv4Address
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,6 +21,7 @@ from controlplane.core import Core
 from controlplane.imagestores import peers, shares, stores
 from controlplane.imagestores.links import DOMAIN
 from controlplane.store.models import Appliance, ImageStore, PeerCertificate, StorageJob, StorageLink, Zone
+from ssvm.fetch.addresses import PRIVATE
 
 
 class Store(NamedTuple):
@@ -73,6 +76,8 @@ class SsvmIntent(SystemVmIntent):
     links: tuple[Link, ...] = ()
     origins: tuple[str, ...] = ()
     internal_sites: tuple[str, ...] = ()
+    #: where stores are that are not public
+    storage_networks: tuple[str, ...] = ()
     proxy: str | None = None
     threads: int = 10
     #: bytes a second
@@ -108,6 +113,7 @@ def load(session: Session, appliance_id: str, core: Core) -> SsvmIntent:
         links=_links(session, appliance_id),
         origins=words(setting("origins")),
         internal_sites=words(setting("allowed.internal.sites")),
+        storage_networks=_private_hosts(session, zone.id),
         proxy=setting("proxy") or None,
         threads=int(setting("threads")),
         bandwidth=int(setting("bandwidth")) * 1024 or None,
@@ -135,6 +141,20 @@ def _directory(id: str) -> Store:
 def _remote(store: ImageStore, core: Core) -> Store:
     secret = core.secrets.open(store.secret) if store.secret is not None else None
     return Store(store.id, json.dumps({"kind": store.provider.lower(), **store.details}, sort_keys=True), secret)
+
+
+def _private_hosts(session: Session, zone_id: str) -> tuple[str, ...]:
+    """Servers of stores by address, those that are in no public network; one with a name is taken to be public."""
+    found = set()
+    for store in stores.of_zone(session, zone_id):
+        host = store.details.get("server") or urlsplit(str(store.details.get("endpoint", ""))).hostname or ""
+        try:
+            address = IPv4Address(host)
+        except ValueError:
+            continue
+        if any(address in network for network in PRIVATE):
+            found.add(f"{address}/32")
+    return tuple(sorted(found))
 
 
 def _jobs(session: Session, appliance_id: str) -> tuple[Job, ...]:

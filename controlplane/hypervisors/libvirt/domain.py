@@ -98,7 +98,11 @@ def domain_xml(machine: Machine) -> str:
 
 def fstab(shares: Sequence[Share]) -> str:
     """Lines of fstab(5) by which the appliance mounts what ``Machine.shares`` gives it (9P over virtio)."""
-    options = "trans=virtio,version=9p2000.L,msize=524288,cache=none,nosuid,nodev,noexec,nofail"
+    options = (
+        "trans=virtio,version=9p2000.L,msize=524288,cache=none,nosuid,nodev,noexec,nofail,"
+        # what it runs would be in the directory below
+        "x-systemd.before=gatehouse-agent.service"
+    )
     lines = (f"{_tag(number)} {SHARES}/{share.name} 9p {options} 0 0\n" for number, share in enumerate(shares))
     return "".join(lines)
 

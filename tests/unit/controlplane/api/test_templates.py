@@ -6,15 +6,22 @@ import hashlib
 import json
 import logging
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from cryptography import x509
 from sqlalchemy import select
 
 from controlplane import systemvms
+from controlplane.convergence.compile.memo import Memo
+from controlplane.convergence.compile.ssvm import compile_ssvm
+from controlplane.convergence.intent import ssvm as intent
+from controlplane.core import Core
 from controlplane.imagestores import images, jobs, shares, stores
 from controlplane.imagestores.outcomes import settle
 from controlplane.store.models import Appliance, ImageStore, StorageJob, StorageLink, StoredImage, Zone, now
+from ssvm.document import SsvmDocument
 from ssvm.services.storage.model.report import Failure, JobReport, Result, StoreReport
 from tests.acting import ActingRuntime, Tenant
 from tests.control import caller_for, http_for
@@ -439,3 +446,60 @@ def test_a_copy_is_made_by_two_ssvms(tenant: Tenant, acting: ActingRuntime, stor
     assert "copied" in tenant.call.error("deleteTemplate", id=id, zoneid=tenant.zone)["errortext"]
     assert {entry["zoneid"] for entry in listed(tenant)} == {tenant.zone, other}
     assert first
+
+
+# --- what the SSVM is told ------------------------------------------------------------------------------------------
+
+
+def document(acting: ActingRuntime, appliance_id: str) -> dict[str, Any]:
+    """The valid document of an SSVM."""
+    core = cast(
+        Core, SimpleNamespace(**{name: getattr(acting, name) for name in ("configuration", "secrets", "authority")})
+    )
+    with acting.database.transaction() as session:
+        intent.prepare(session, session.get_one(Appliance, appliance_id), core)
+    with acting.database.reading() as session:
+        body = compile_ssvm(intent.load(session, appliance_id, core), Memo())
+    SsvmDocument.model_validate_json(body)
+    state: dict[str, Any] = json.loads(body)["state"]
+    return state
+
+
+def test_the_document_has_what_there_is_to_do(tenant: Tenant, acting: ActingRuntime, store: str) -> None:
+    tenant.call("addImageStore", provider="NFS", url="nfs://10.1.2.3/export/images", zoneid=tenant.zone)
+    tenant.call("addSwift", url="https://10.9.9.9:8080/auth/v1.0", account="AUTH", username="gate", key="sw1ft")
+    for name, value in (
+        ("secstorage.allowed.internal.sites", "10.5.0.0/16, 10.6.0.7"),
+        ("secstorage.origins", "https://cloud.example.com"),
+        ("secstorage.bandwidth", "1024"),
+        ("secstorage.proxy", "http://203.0.113.5:3128"),
+    ):
+        tenant.call("updateConfiguration", name=name, value=value)
+    for value in ("intranet", "10.1.2.3/16", "10.1.2.0/24,"):
+        text = tenant.call.error("updateConfiguration", name="secstorage.allowed.internal.sites", value=value)
+        assert "10.1.2.0/24" in text["errortext"]
+    id = register(tenant, checksum=f"{{SHA-256}}{DIGEST}")
+    vm = ssvm(acting, tenant.zone)
+    [job] = give(acting, vm, tenant.zone)
+    state = document(acting, vm)
+    storage = state["storage"]
+    kinds = {each["id"]: each for each in storage["stores"]}
+    assert kinds[store] == {"kind": "directory", "id": store, "path": f"/var/lib/gatehouse/stores/{store}"}
+    assert kinds["exchange"]["path"] == "/var/lib/gatehouse/stores/exchange"
+    assert {each["kind"] for each in kinds.values()} == {"directory", "nfs", "swift"}
+    [told] = storage["jobs"]
+    assert (told["id"], told["url"], told["checksum"]) == (job, URL, f"sha256:{DIGEST}")
+    assert told["size_limit"] == 50 << 30 and id in told["path"]
+    assert storage["internal_sites"] == ["10.5.0.0/16", "10.6.0.7/32"]
+    assert storage["storage_networks"] == ["10.1.2.3/32", "10.9.9.9/32"]
+    assert (storage["bandwidth"], storage["origins"]) == (1 << 20, ["https://cloud.example.com"])
+    # what is not public is behind the host, and nothing else
+    routes = {route["destination"]: route["gateway"] for route in state["interfaces"]["routes"]}
+    assert routes == dict.fromkeys(["10.5.0.0/16", "10.6.0.7/32", "10.1.2.3/32", "10.9.9.9/32"], "169.254.0.1")
+    assert f"{vm}.peer" in _names(storage["peer"]["certificate"])
+
+
+def _names(certificate: str) -> list[str]:
+    found = x509.load_pem_x509_certificate(certificate.encode()).extensions
+    names = found.get_extension_for_class(x509.SubjectAlternativeName).value
+    return names.get_values_for_type(x509.DNSName)

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from controlplane.hypervisors.base import Share
 from controlplane.hypervisors.libvirt.domain import (
     Disk,
     Machine,
@@ -14,6 +15,7 @@ from controlplane.hypervisors.libvirt.domain import (
     clipboard_xml,
     domain_uuid,
     domain_xml,
+    fstab,
     port_xml,
 )
 
@@ -107,3 +109,19 @@ def test_uuids_are_the_instances_own_where_they_are_uuids() -> None:
     own = str(uuid.uuid4())
     assert domain_uuid(own) == own
     assert domain_uuid("r-5") == domain_uuid("r-5") != domain_uuid("r-6")
+
+
+def test_directories_of_the_host_are_mounted_by_their_tags_before_the_agent_starts() -> None:
+    shares = (Share("exchange", "/s/images/exchange"), Share("one", "/srv/one"))
+    found = ElementTree.fromstring(domain_xml(replace(ROUTER, shares=shares))).findall("devices/filesystem")
+    directories = {(each.find("source"), each.find("target")) for each in found}
+    tags = {
+        target.get("dir"): source.get("dir")
+        for source, target in directories
+        if source is not None and target is not None
+    }
+    assert {each.get("accessmode") for each in found} == {"mapped"}
+    for line, share in zip(fstab(shares).splitlines(), shares, strict=True):
+        tag, where, kind, options, *_ = line.split(" ")
+        assert (tags[tag], where, kind) == (share.source, f"/var/lib/gatehouse/stores/{share.name}", "9p")
+        assert "x-systemd.before=gatehouse-agent.service" in options.split(",")
