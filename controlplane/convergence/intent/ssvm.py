@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,7 +21,9 @@ from controlplane.core import Core
 from controlplane.imagestores import peers, shares, stores
 from controlplane.imagestores.links import DOMAIN
 from controlplane.store.models import Appliance, ImageStore, PeerCertificate, StorageJob, StorageLink, Zone
-from ssvm.fetch.addresses import PRIVATE
+
+#: where no server is for everybody (RFC 1918, 2544, 6598)
+_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15")))
 
 
 class Store(NamedTuple):
@@ -152,7 +154,7 @@ def _private_hosts(session: Session, zone_id: str) -> tuple[str, ...]:
             address = IPv4Address(host)
         except ValueError:
             continue
-        if any(address in network for network in PRIVATE):
+        if any(address in network for network in _PRIVATE):
             found.add(f"{address}/32")
     return tuple(sorted(found))
 
