@@ -112,11 +112,8 @@ class Volumes:
         words = ["convert", "-q", "-f", "qcow2", "-O", "qcow2", str(source)]
         self._make(target, lambda fresh: [*words, str(fresh)], CONVERT_SECONDS)
 
-    def replace(self, path: Path, source: Path) -> None:
-        """Make the disk at ``path``, which nothing uses, what the one in ``source`` is."""
-        fresh = path.with_name(f"{path.name}.revert")
-        self.remove(fresh)
-        self.copy(source, fresh)
+    def replace(self, path: Path, fresh: Path) -> None:
+        """Make the file ``fresh`` of the same folder the disk at ``path``, which nothing uses."""
         fresh.rename(path)
         _sync(path.parent)
 

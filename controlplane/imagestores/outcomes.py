@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping
 from sqlalchemy.orm import Session
 
 from controlplane.imagestores import images, jobs
+from controlplane.storage import transfers as volumes
 from controlplane.store.models import StorageJob, StoredImage
 from controlplane.templates import progress as templates
 
 #: owner type of an image -> told of the end of the job that makes it, and of connections that it lost
 OWNERS: Mapping[str, Callable[[Session, StoredImage, StorageJob], None]] = {
     "Template": templates.note,
+    "Volume": volumes.note_volume,
+    "Snapshot": volumes.note_snapshot,
 }
 #: times that the removal of an object is tried
 REMOVALS = 5

@@ -33,6 +33,13 @@ VOLUME_SETTINGS: tuple[Setting, ...] = (
         "How many times a storage pool's space is promised to volumes, which take only what was written",
         ("zone",),
     ),
+    Setting(
+        "snapshot.backup.to.secondary",
+        "Snapshots",
+        "true",
+        "Boolean",
+        "Snapshots go to secondary storage where a zone has some; otherwise they stay beside their volumes",
+    ),
     *(
         Setting(
             name,

@@ -65,6 +65,8 @@ def check_unused(session: Session, snapshot: Snapshot) -> None:
     )
     if (name := session.scalars(making.limit(1)).first()) is not None:
         raise InUseError(f"volume {name} is being made of snapshot {snapshot.name}; wait until that has ended")
+    if snapshot.state in ("Creating", "BackingUp"):
+        raise InUseError(f"snapshot {snapshot.name} is being made; wait until that has ended")
     if snapshot.volume.state == "Reverting":
         raise InUseError(f"volume {snapshot.volume.name} is going back to a snapshot; wait until that has ended")
 

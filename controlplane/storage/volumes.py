@@ -32,7 +32,7 @@ _CD = 3
 #: disks are vda to vdz
 _DEVICES = range(1, 26)
 #: states in which nothing is being done to a volume
-SETTLED = ("Allocated", "Ready")
+SETTLED = ("Allocated", "Uploaded", "Ready")
 
 
 def adopt(session: Session, files: Volumes) -> None:
@@ -174,7 +174,9 @@ def detach(session: Session, volume: Volume) -> None:
 
 def settled(volume: Volume) -> str:
     """The state of a volume that nothing is being done to."""
-    return "Ready" if volume.path or volume.type == "ROOT" else "Allocated"
+    if volume.path or volume.type == "ROOT":
+        return "Ready"
+    return "Uploaded" if volume.uploaded else "Allocated"
 
 
 def need_settled(session: Session, volume: Volume, to: str) -> None:

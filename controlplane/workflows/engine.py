@@ -29,6 +29,7 @@ from controlplane.workflows import (
     snapshots,
     systemvms,
     templates,
+    transfers,
     vms,
     volumes,
 )
@@ -75,6 +76,8 @@ WORKFLOWS: Mapping[str, Callable[..., None]] = {
         snapshots.create_snapshot,
         snapshots.delete_snapshot,
         snapshots.revert_snapshot,
+        transfers.create_template,
+        transfers.extract_volume,
     )
 }
 

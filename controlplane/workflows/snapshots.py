@@ -11,6 +11,7 @@ from controlplane.network import tags
 from controlplane.storage import snapshots as rows
 from controlplane.storage import volumes as volume_rows
 from controlplane.store.models import Snapshot, SnapshotPolicy, Volume, now
+from controlplane.workflows import transfers
 from controlplane.workflows.flow import Flow
 from controlplane.workflows.volumes import existing, settle
 
@@ -22,6 +23,7 @@ def create_snapshot(flow: Flow, snapshot_id: str, quiesce: bool = False) -> None
     except ApiError as error:
         flow.step("give up", _failed, snapshot_id, error.text)
         raise
+    flow.step("back up", transfers.back_up, snapshot_id)
     flow.step("retain", _retain, snapshot_id)
 
 
@@ -94,6 +96,7 @@ def _remove(flow: Flow, snapshot_id: str) -> None:
         file = volume_rows.snapshot_file(snapshot) if snapshot.pool is not None else None
     if file is not None:
         flow.core.hypervisor.volumes.remove(file)
+    transfers.forget(flow, "Snapshot", snapshot_id)
     with flow.core.database.transaction() as session:
         session.get_one(Snapshot, snapshot_id).removed = now()
         tags.forget(session, "Snapshot", select(Snapshot.id).where(Snapshot.id == snapshot_id))
@@ -106,10 +109,11 @@ def _revert(flow: Flow, snapshot_id: str, volume_id: str) -> None:
         if vm_id is not None and flow.core.hypervisor.power(vm_id) not in ("stopped", "absent"):
             raise ApiError("the virtual machine runs; stop it before a volume of it goes back to a snapshot")
         with flow.core.database.reading() as session:
-            volume = existing(session, volume_id)
-            source = volume_rows.snapshot_file(session.get_one(Snapshot, snapshot_id))
-            file = volume_rows.file_of(volume)
-        flow.core.hypervisor.volumes.replace(file, source)
+            file = volume_rows.file_of(existing(session, volume_id))
+        fresh = file.with_name(f"{volume_id}.revert")
+        flow.core.hypervisor.volumes.remove(fresh)
+        transfers.put(flow, snapshot_id, fresh)
+        flow.core.hypervisor.volumes.replace(file, fresh)
         with flow.core.database.transaction() as session:
             volume = session.get_one(Volume, volume_id)
             volume.size, volume.state = flow.core.hypervisor.volumes.size(file), "Ready"

@@ -7,9 +7,11 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from controlplane.errors import ApiError
+from controlplane.imagestores import images
 from controlplane.storage import pools
 from controlplane.storage import volumes as rows
-from controlplane.store.models import Snapshot, StoragePool, Volume, now
+from controlplane.store.models import StoragePool, Volume, now
+from controlplane.workflows import transfers
 from controlplane.workflows.flow import Flow
 
 
@@ -82,31 +84,28 @@ def prepare(flow: Flow, volume_id: str) -> None:
             volume.state = "Creating"
             file, size = rows.file_of(volume), volume.size
             template = volume.vm.template.image if volume.type == "ROOT" and volume.vm is not None else None
-            source = _source(session, volume)
+            snapshot_id = volume.snapshot_id
+            uploaded = images.ready(session, "Volume", volume_id, volume.zone_id) if volume.uploaded else None
         if template is not None:
             size = hypervisor.make_root(file, template, size)
-        elif source is not None:
-            hypervisor.volumes.copy(source, file)
+        elif snapshot_id is not None or uploaded is not None:
+            if snapshot_id is not None:
+                transfers.put(flow, snapshot_id, file)
+            elif uploaded is not None:
+                transfers.fetch(flow, uploaded, file)
             size = max(size, hypervisor.volumes.size(file))
             hypervisor.volumes.resize(file, size)
         else:
             hypervisor.volumes.create(file, size)
         with flow.core.database.transaction() as session:
             volume = existing(session, volume_id)
-            volume.state, volume.size = "Ready", size
+            volume.state, volume.size, volume.uploaded = "Ready", size, False
             if size == 0:
                 # the hypervisor's guests have no disks
                 volume.path = ""
-
-
-def _source(session: Session, volume: Volume) -> Path | None:
-    """The snapshot's file that a volume is made of. ApiError when that is gone."""
-    if volume.snapshot_id is None:
-        return None
-    snapshot = session.get(Snapshot, volume.snapshot_id)
-    if snapshot is None or snapshot.removed is not None:
-        raise ApiError("the snapshot is gone; it was deleted meanwhile")
-    return rows.snapshot_file(snapshot)
+    if uploaded is not None:
+        # it is on primary storage from now on
+        transfers.forget(flow, "Volume", volume_id)
 
 
 def _plug(flow: Flow, volume_id: str) -> None:
@@ -141,7 +140,8 @@ def _unplug(flow: Flow, volume_id: str) -> None:
             rows.detach(session, volume)
             if not whole:
                 # making its file failed: it begins anew at the next place
-                volume.state, volume.path, volume.pool_id = "Allocated", "", None
+                volume.path, volume.pool_id = "", None
+                volume.state = rows.settled(volume)
     if file is not None and not whole:
         _remove_file(flow, str(file))
 
@@ -223,6 +223,7 @@ def discard(flow: Flow, volume_id: str) -> None:
             file = rows.file_of(volume) if volume.path and volume.pool is not None else None
         if file is not None:
             flow.core.hypervisor.volumes.remove(file)
+        transfers.forget(flow, "Volume", volume_id)
         with flow.core.database.transaction() as session:
             rows.expunge(session, session.get_one(Volume, volume_id))
 

@@ -41,13 +41,12 @@ def create_snapshot_policy(call: Call, params: CreateSnapshotPolicy) -> Snapshot
     statement = select(SnapshotPolicy).where(
         SnapshotPolicy.volume_id == volume.id, SnapshotPolicy.interval == params.intervaltype
     )
-    row = call.session.scalars(statement).one_or_none()
-    if row is None:
-        row = SnapshotPolicy(volume_id=volume.id, interval=params.intervaltype)
-        call.session.add(row)
+    found = call.session.scalars(statement).one_or_none()
+    row = found or SnapshotPolicy(volume_id=volume.id, interval=params.intervaltype)
     row.max_snaps = _kept(call, params.intervaltype, params.maxsnaps)
     row.for_display = params.fordisplay
     _set_schedule(row, params.schedule, params.timezone)
+    call.session.add(row)
     call.session.flush()
     text = f"policy of {row.interval.lower()} snapshots of volume {volume.name}: {row.schedule} {row.timezone}"
     call.event(text, ("Volume", volume.id), account_id=volume.account_id)

@@ -132,8 +132,6 @@ def list_snapshots(call: Call, params: ListSnapshots) -> tuple[int, list[Snapsho
 )
 def delete_snapshot(call: Call, params: SnapshotId) -> Async:
     snapshot = call.lookup(Snapshot, params.id)
-    if snapshot.state == "Creating":
-        raise ParameterError(f"id: snapshot {snapshot.name} is being made; wait until that has ended")
     snapshots.check_unused(call.session, snapshot)
     return Async(
         "Snapshot",

@@ -371,7 +371,8 @@ def _check_deletable(call: Call, volume: Volume) -> None:
         raise ParameterError(f"id: {volume.name} is a root volume, which goes with its virtual machine")
     if volume.vm is not None:
         raise InUseError(f"volume {volume.name} is attached to virtual machine {volume.vm.name}; detach it first")
-    volumes.need_settled(call.session, volume, "delete")
+    if volume.state not in ("Uploading", "UploadError", "UploadAbandoned"):
+        volumes.need_settled(call.session, volume, "delete")
 
 
 @command(

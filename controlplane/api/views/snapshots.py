@@ -21,7 +21,7 @@ class SnapshotResponse(OwnedResponse):
     id: str = shown("ID of the snapshot", ...)
     name: str = shown("name of the snapshot", ...)
     created: datetime = shown("when it was asked for", ...)
-    state: str = shown("Creating, BackedUp, Destroying or Error", ...)
+    state: str = shown("Creating, BackingUp, BackedUp, Destroying or Error", ...)
     snapshottype: str = shown("MANUAL, HOURLY, DAILY, WEEKLY or MONTHLY", ...)
     intervaltype: str = shown("the same", ...)
     volumeid: str = shown("ID of its volume", ...)
@@ -33,7 +33,7 @@ class SnapshotResponse(OwnedResponse):
     zonename: str = shown("name of its zone", ...)
     virtualsize: int = shown("bytes of the disk", ...)
     physicalsize: int = shown("bytes that it takes", ...)
-    locationtype: str = shown("where it is: PRIMARY, beside the volume", "PRIMARY")
+    locationtype: str = shown("where it is: PRIMARY, beside the volume, or SECONDARY", ...)
     revertable: bool = shown("its volume can go back to it", True)
     tags: list[TagResponse] = shown("its tags", [])
 
@@ -74,6 +74,7 @@ def show_snapshots(session: Session, snapshots: Sequence[Snapshot]) -> list[Snap
             zonename=row.zone.name,
             virtualsize=row.size,
             physicalsize=row.physical_size,
+            locationtype="PRIMARY" if row.pool_id is not None else "SECONDARY",
             revertable=row.state == "BackedUp" and row.volume.removed is None,
             tags=tags.get(row.id, []),
         )

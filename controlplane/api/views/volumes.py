@@ -21,7 +21,9 @@ class VolumeResponse(OwnedResponse):
     name: str = shown("its name", ...)
     type: str = shown("ROOT or DATADISK", ...)
     state: str = shown(
-        "Allocated (nowhere yet), Creating, Ready, Resizing, Migrating, Reverting, Destroy, Expunging or Expunged", ...
+        "Allocated (nowhere yet), Uploading, Uploaded, UploadError, UploadAbandoned, "
+        "Creating, Ready, Resizing, Migrating, Reverting, Destroy, Expunging or Expunged",
+        ...,
     )
     size: int = shown("bytes of the disk", ...)
     created: datetime = shown("when it was created", ...)

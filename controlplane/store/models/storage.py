@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, false
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -58,11 +58,14 @@ class Volume(Entity):
     attached: Mapped[datetime | None]
     #: "ROOT", "DATADISK"
     type: Mapped[str] = mapped_column(String(16), default="DATADISK")
-    #: "Allocated", "Creating", "Ready", "Resizing", "Migrating", "Reverting", "Destroy", "Expunging", "Expunged"
+    #: "Allocated", "Uploading", "Uploaded", "UploadError", "UploadAbandoned",
+    #: "Creating", "Ready", "Resizing", "Migrating", "Reverting", "Destroy", "Expunging", "Expunged"
     state: Mapped[str] = mapped_column(String(16), default="Allocated")
     #: bytes; of a root volume 0 until it is there
     size: Mapped[int] = mapped_column(BigInteger, default=0)
     for_display: Mapped[bool] = mapped_column(default=True)
+    #: its content came from outside and is in secondary storage until it is attached first
+    uploaded: Mapped[bool] = mapped_column(default=False, server_default=false())
     #: since when nothing can have changed it; None while it may be written to
     idle_since: Mapped[datetime | None]
     #: since when it can be recovered no longer than ``expunge.delay``
@@ -108,9 +111,9 @@ class Snapshot(Entity):
     policy_id: Mapped[str | None] = mapped_column(String(36), index=True)
     #: "MANUAL", or the interval of the policy
     kind: Mapped[str] = mapped_column(String(8), default="MANUAL")
-    #: "Creating", "BackedUp", "Destroying", "Error"
+    #: "Creating", "BackingUp", "BackedUp", "Destroying", "Error"
     state: Mapped[str] = mapped_column(String(16), default="Creating")
-    #: the pool that it is in, and its file there
+    #: the pool that it is in, and its file there; None: it is in secondary storage
     pool_id: Mapped[str | None] = mapped_column(ForeignKey("storage_pool.id"), index=True)
     path: Mapped[str] = mapped_column(String(255), default="")
     #: bytes of the disk, and of the file

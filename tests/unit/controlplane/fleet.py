@@ -210,10 +210,11 @@ class FakeVolumes(Volumes):
         self.files.setdefault(target, self.files[source])
         self.origins[target] = source
 
-    def replace(self, path: Path, source: Path) -> None:
+    def replace(self, path: Path, fresh: Path) -> None:
+        assert path.parent == fresh.parent
         self.fail(path)
-        self.files[path] = self.files[source]
-        self.origins[path] = source
+        self.files[path] = self.files.pop(fresh)
+        self.origins[path] = self.origins[fresh]
 
     def resize(self, path: Path, size: int, *, shrink: bool = False) -> None:
         self.fail(path)

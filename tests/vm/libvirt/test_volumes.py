@@ -124,7 +124,8 @@ def test_a_stopped_guest_goes_back_to_a_copy(guest: Site, files: Path, spec: Gue
     assert not hypervisor.copy_disk(ID, data, files / "never.qcow2", quiesce=False)
     old = hashlib.sha256(content(copy)).hexdigest()
     assert hashlib.sha256(content(data)).hexdigest() != old
-    hypervisor.volumes.replace(data, copy)
+    hypervisor.volumes.copy(copy, files / "data.revert")
+    hypervisor.volumes.replace(data, files / "data.revert")
     hypervisor.start_guest(spec)
     assert guest.guest(ID, "sha256sum </dev/vdb").stdout.split()[0] == old
 
