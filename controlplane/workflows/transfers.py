@@ -6,14 +6,14 @@ there by us, so that nobody else can write to it any more.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
 from controlplane.errors import ApiError
-from controlplane.imagestores import images, jobs, links, shares
+from controlplane.imagestores import images, jobs, shares
 from controlplane.imagestores import stores as image_stores
+from controlplane.imagestores import transfers as exchange
 from controlplane.storage import transfers
 from controlplane.storage import volumes as volume_rows
 from controlplane.store.models import AsyncJob, Snapshot, StoredImage, Template, Volume, Zone
@@ -218,29 +218,14 @@ def extract_volume(flow: Flow, volume_id: str, image_id: str) -> None:
 def _link(flow: Flow, image_id: str) -> None:
     with flow.core.database.transaction() as session:
         image = session.get_one(StoredImage, image_id)
-        zone = session.get_one(Zone, image.zone_id)
         volume = session.get_one(Volume, image.owner_id)
-        ssvm = links.serving(session, zone.id, zone.name, image.store_id)
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", volume.name).strip("-")[:100] or volume.id
-        link, url = links.create(
-            session,
-            flow.core.configuration,
-            ssvm,
-            store_id=image.store_id,
-            path=image.path,
-            subject_id=image.id,
-            name=f"{plain}.{image.format}",
-            seconds=flow.core.configuration.get_int(session, "extract.url.expiration.interval"),
-        )
-        session.flush()
-        session.refresh(ssvm)
-        ssvm_id, generation = ssvm.id, ssvm.desired_generation
+        made = exchange.extract(session, flow.core.configuration, image, volume.name)
         job = session.get_one(AsyncJob, flow.job_id)
         # sealed, as everything that must not be read in the database
-        arguments = {"volume_id": volume.id, "link_id": link.id, "url": flow.core.secrets.seal_text(url)}
+        arguments = {"volume_id": volume.id, "link_id": made.id, "url": flow.core.secrets.seal_text(made.url)}
         job.completion = {"name": "volume.extracted", "arguments": arguments}
-    flow.reconciler.wake(ssvm_id)
-    flow.reconciler.wait(ssvm_id, generation, timeout=LINKED, progress=flow.progress)
+    flow.reconciler.wake(made.ssvm_id)
+    flow.reconciler.wait(made.ssvm_id, made.generation, timeout=LINKED, progress=flow.progress)
 
 
 def _give_up(flow: Flow, template_id: str) -> None:

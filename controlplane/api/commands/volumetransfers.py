@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy.orm import Session
 
 from controlplane import jobs
 from controlplane.api import templating
 from controlplane.api.call import Call
-from controlplane.api.command import Async, Params, Response, command, param, shown
+from controlplane.api.command import Async, Later, Params, Response, command, param
+from controlplane.api.commands.templatetransfers import KNOWN, ExtractResponse, UploadResponse
 from controlplane.api.commands.volumes import check_room
 from controlplane.api.templating import NewImage
 from controlplane.api.views.templates import TemplateResponse, show_templates
 from controlplane.api.views.volumes import VolumeResponse
-from controlplane.errors import ParameterError
-from controlplane.imagestores import images
+from controlplane.errors import ApiError, ParameterError
+from controlplane.imagestores import images, transfers
 from controlplane.imagestores import stores as image_stores
 from controlplane.storage import snapshots, volumes
 from controlplane.storage.settings import LARGEST
@@ -97,14 +96,35 @@ def _made(session: Session, job: AsyncJob, *, template_id: str, zone_id: str) ->
     return show_templates(session, [row], zone_id=zone_id, full=True)[0]
 
 
-class UploadVolume(Params):
+class NewVolume(Params):
+    """What uploading a volume takes, whichever way."""
+
     name: str = param("name of the volume")
-    url: str = param("where it is downloaded from, by HTTP or HTTPS", length=2048)
     format: str = param("the format of the file, which may be compressed", choices=rows.FORMATS)
     zoneid: str = param("the zone it is for", entity="Zone")
     checksum: str | None = param("what the file must have, such as {SHA-256}9f86d0...", default=None)
     account: str | None = param("owner of the volume; needs domainid", default=None)
     domainid: str | None = param("domain of the owner", default=None, entity="Domain")
+
+
+class UploadVolume(NewVolume):
+    url: str = param("where it is downloaded from, by HTTP or HTTPS", length=2048)
+
+
+def _uploading(call: Call, params: NewVolume) -> tuple[Volume, StoredImage, str | None, int]:
+    """The rows of a volume that is about to come, its checksum, and bytes that it may have."""
+    session = call.session
+    owner = call.owner(params.account, params.domainid)
+    zone = call.lookup(Zone, params.zoneid, "zoneid")
+    checksum = checksums.parse(params.checksum) if params.checksum is not None else None
+    if params.format == "OVA":
+        raise ParameterError("format: a package may have several disks; upload one disk, e.g. as VMDK")
+    # how large it is, is known when it is there
+    check_room(call, owner, 1)
+    volume = volumes.create_data(session, params.name, owner, zone, offering=None, size=0)
+    volume.state, volume.uploaded = "Uploading", True
+    limit = call.configuration.get_int(session, LARGEST) * volumes.GIB
+    return volume, new_image(session, volume, zone, params.format.lower()), checksum, limit
 
 
 @command(
@@ -118,30 +138,50 @@ class UploadVolume(Params):
     event="VOLUME.UPLOAD",
 )
 def upload_volume(call: Call, params: UploadVolume) -> Async:
-    session = call.session
-    owner = call.owner(params.account, params.domainid)
-    zone = call.lookup(Zone, params.zoneid, "zoneid")
     url = rows.check_url(params.url)
-    checksum = checksums.parse(params.checksum) if params.checksum is not None else None
-    if params.format == "OVA":
-        raise ParameterError("format: a package may have several disks; upload one disk, e.g. as VMDK")
-    # how large it is, is known when it is there
-    check_room(call, owner, 1)
-    volume = volumes.create_data(session, params.name, owner, zone, offering=None, size=0)
-    volume.state, volume.uploaded = "Uploading", True
-    image = new_image(session, volume, zone, params.format.lower())
-    limit = call.configuration.get_int(session, LARGEST) * volumes.GIB
-    images.download(session, image, url, checksum=checksum, limit=limit)
+    volume, image, checksum, limit = _uploading(call, params)
+    images.download(call.session, image, url, checksum=checksum, limit=limit)
     call.after_commit(call.runtime.keep_storage)
     return Async(
         "Volume",
         volume.id,
         f"uploading volume {volume.name}",
-        workflow="await_image",
-        arguments={"image_id": image.id},
+        workflow="await_images",
+        arguments={"image_ids": [image.id]},
         completion="volume.show",
         completion_arguments={"volume_id": volume.id},
     )
+
+
+@command(
+    "getUploadParamsForVolume",
+    description="Says where the file of a new volume can be uploaded from a browser, once",
+    params=NewVolume,
+    response=UploadResponse,
+    object_name="getuploadparams",
+    event="VOLUME.UPLOAD",
+    reads=False,
+)
+def upload_parameters(call: Call, params: NewVolume) -> Later:
+    volume, image, checksum, limit = _uploading(call, params)
+    made = transfers.await_upload(call.session, call.configuration, image, checksum=checksum, limit=limit)
+    call.event(f"volume {volume.name} is to be uploaded", ("Volume", volume.id), account_id=volume.account_id)
+    call.after_commit(call.runtime.keep_storage)
+    runtime = call.runtime
+
+    def known() -> Response:
+        try:
+            runtime.reach(made.ssvm_id, made.generation, KNOWN)
+        except ApiError:
+            with runtime.database.transaction() as session:
+                images.remove(session, session.get_one(StoredImage, image.id))
+                volumes.expunge(session, session.get_one(Volume, volume.id))
+            raise
+        return UploadResponse(
+            id=volume.id, post_url=made.url, metadata=made.job_id, expires=made.expires, signature=made.signature
+        )
+
+    return Later(known)
 
 
 def new_image(session: Session, volume: Volume, zone: Zone, format: str) -> StoredImage:
@@ -157,27 +197,11 @@ class ExtractVolume(Params):
     url: str | None = param("must be left out: a link is made", default=None)
 
 
-class ExtractVolumeResponse(Response):
-    """A link to the file of a volume."""
-
-    id: str = shown("the id of the volume", ...)
-    name: str = shown("the name of the volume", ...)
-    extract_id: str = shown("the id of the link", ..., name="extractId")
-    extract_mode: str = shown("the mode of extraction", "HTTP_DOWNLOAD", name="extractMode")
-    state: str = shown("the state of the extracted object", "DOWNLOAD_URL_CREATED")
-    storagetype: str = shown("type of the storage", "secondary")
-    url: str = shown("where it can be downloaded, until it expires; whoever knows it can", ...)
-    accountid: str = shown("the account id to which the volume belongs", ...)
-    zoneid: str = shown("id of its zone", ...)
-    zonename: str = shown("name of its zone", ...)
-    created: datetime = shown("when the link was made", ...)
-
-
 @command(
     "extractVolume",
     description="Makes a link by which a volume that nothing uses can be downloaded for a while, as qcow2",
     params=ExtractVolume,
-    response=ExtractVolumeResponse,
+    response=ExtractResponse,
     object_name="volume",
     is_async=True,
     event="VOLUME.EXTRACT",
@@ -209,9 +233,9 @@ def extract_volume(call: Call, params: ExtractVolume) -> Async:
 
 
 @jobs.completion("volume.extracted")
-def _extracted(session: Session, job: AsyncJob, *, volume_id: str, link_id: str, url: str) -> ExtractVolumeResponse:
+def _extracted(session: Session, job: AsyncJob, *, volume_id: str, link_id: str, url: str) -> ExtractResponse:
     volume = session.get_one(Volume, volume_id)
-    return ExtractVolumeResponse(
+    return ExtractResponse(
         id=volume.id,
         name=volume.name,
         extract_id=link_id,
