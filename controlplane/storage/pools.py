@@ -36,6 +36,13 @@ def ensure_default(session: Session, zone_id: str, path: str) -> None:
     session.flush()
 
 
+def extend(session: Session, zone_id: str) -> None:
+    """Have the hypervisor's own pool in a zone that is new."""
+    own = session.scalars(select(StoragePool).where(StoragePool.is_default).order_by(StoragePool.created)).first()
+    if own is not None:
+        ensure_default(session, zone_id, own.path)
+
+
 def note_space(session: Session, volumes: Volumes) -> None:
     """Pools have the space that they have."""
     for pool in session.scalars(select(StoragePool).where(StoragePool.removed.is_(None))):

@@ -13,6 +13,7 @@ from controlplane.api.command import ROOT, ListParams, Params, Response, Success
 from controlplane.convergence import desired
 from controlplane.errors import InUseError, ParameterError
 from controlplane.network import addressing
+from controlplane.storage import pools
 from controlplane.store.models import (
     Appliance,
     Cluster,
@@ -21,9 +22,12 @@ from controlplane.store.models import (
     PhysicalNetwork,
     Pod,
     PublicIp,
+    Snapshot,
+    StoragePool,
     Template,
     VlanIpRange,
     Vm,
+    Volume,
     Zone,
 )
 
@@ -134,6 +138,7 @@ def create_zone(call: Call, params: CreateZone) -> ZoneResponse:
     )
     call.session.add(zone)
     call.session.flush()
+    pools.extend(call.session, zone.id)
     call.event(f"Successfully created zone {zone.name}", ("Zone", zone.id))
     return show_zones([zone])[0]
 
@@ -224,6 +229,8 @@ def delete_zone(call: Call, params: DeleteZone) -> Success:
         ("public addresses in use", PublicIp.zone_id),
         ("public IP ranges", VlanIpRange.zone_id),
         ("physical networks", PhysicalNetwork.zone_id),
+        ("volumes, now or in the past", Volume.zone_id),
+        ("snapshots, now or in the past", Snapshot.zone_id),
     ):
         if session.scalar(select(column).where(column == zone.id).limit(1)) is not None:
             raise InUseError(
@@ -237,6 +244,8 @@ def delete_zone(call: Call, params: DeleteZone) -> Success:
             session.delete(cluster)
         session.flush()
         session.delete(pod)
+    for pool in session.scalars(select(StoragePool).where(StoragePool.zone_id == zone.id)).all():
+        session.delete(pool)
     session.flush()
     session.delete(zone)
     call.event(f"Successfully deleted zone {zone.name}", ("Zone", zone.id))
