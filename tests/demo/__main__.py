@@ -19,6 +19,8 @@ def main() -> int:
     """Build the world, run every check, print the table; 0 when all passed."""
     options = _options()
     logging.basicConfig(level=logging.ERROR)
+    # ended from outside, it removes everything too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="gatehouse-demo-"))
     world = World(directory, STAGES[options.hypervisor](directory))

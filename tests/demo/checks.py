@@ -55,6 +55,8 @@ def same_range(world: World) -> str:
             10,
             f"{tenant.name}'s own page at {target}",
         )
+        # otherwise nothing would follow from connections that fail in other checks
+        assert tenant.shell.connects(f"http://{target}/"), f"{target} has a page, and no connection can be made"
     return f"both use {alice.network['cidr']}; {target} is each one's own web server"
 
 

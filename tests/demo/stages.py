@@ -47,13 +47,13 @@ class SmallGuest(Guest):
         port = place.port or {"http": 80, "https": 443}[place.scheme]
         limit = f"{1.5 * wait.patience:.0f}"
         # a program in place of standard input ends the connection as soon as there is one
-        return self.run(["nc", "-w", limit, "-e", "/usr/bin/true", str(place.hostname), str(port)]).returncode == 0
+        return self.run(["nc", "-w", limit, str(place.hostname), str(port), "-e", "/usr/bin/true"]).returncode == 0
 
     def resolve(self, name: str) -> str:
         return self._answer(["-type=a", name], r"^Address: (\S+)$")
 
     def reverse(self, address: str) -> str:
-        return self._answer(["-type=ptr", address], r"\tname = (\S+)$")
+        return self._answer([address], r"\tname = (\S+)$")
 
     def _answer(self, question: list[str], form: str) -> str:
         found = re.search(form, self.run(["busybox", "nslookup", *question]).stdout, re.MULTILINE)
@@ -89,8 +89,7 @@ class LibvirtStage:
         self._virtual.open()
 
     def connect_internet(self) -> Internet:
-        # the public segment is there with the first router; a console proxy comes by itself
-        wait_for(self._virtual.plug_outside, 60, "the public segment")
+        self._virtual.connect_uplink()
         internet = Internet(self._virtual.outside())
         internet.serve(INTERNET_PAGE)
         return internet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -93,7 +93,7 @@ class VirtualCloud(Cloud):
     def client(self, key: str, secret: str, *, wait: bool = True) -> CloudStack:
         """A client with patience for machines that boot in emulation."""
         api = super().client(key, secret, wait=wait)
-        api.job_timeout = 400
+        api.job_timeout = 900
         api.poll_interval = 0.5
         return api
 
@@ -105,15 +105,32 @@ class VirtualCloud(Cloud):
         """The words that run a command in the appliance at that control address, as an administrator."""
         return ["nsenter", f"--net={self.pin}", *ssh.command(self._key, address, argv)]
 
+    def label(self, labels: Mapping[str, str]) -> None:
+        """Say what interface of each host carries a type of traffic."""
+        physical = self.admin.listPhysicalNetworks()["physicalnetwork"][0]["id"]
+        for kind in self.admin.listTrafficTypes(physicalnetworkid=physical)["traffictype"]:
+            if kind["traffictype"] in labels:
+                self.admin.updateTrafficType(id=kind["id"], kvmnetworklabel=labels[kind["traffictype"]])
+
+    def connect_uplink(self, bridge: str = "uplink") -> None:
+        """Public traffic on a bridge of the host's own, as an operator sets it up; the outside is plugged into it."""
+        inside(self.pin, "ip", "link", "add", bridge, "type", "bridge")
+        inside(self.pin, "ip", "link", "set", bridge, "up")
+        self.label({"Public": bridge})
+        self.plug_outside(bridge)
+
     def connect_outside(self) -> None:
         """A machine with the public range's gateway and a web server that tells who asks."""
         self.plug_outside()
         self._internet.append(subprocess.Popen([*self.outside(), sys.executable, "-c", _SERVER]))
 
-    def plug_outside(self) -> None:
-        """A machine with the public range's gateway on the host's public bridge; what it runs ends with it."""
+    def plug_outside(self, bridge: str = "") -> None:
+        """A machine with the public range's gateway on the host's public bridge; what it runs ends with it.
+
+        Without ``bridge`` it is the control plane's, which is there with the first router.
+        """
         public = self.admin.listVlanIpRanges()["vlaniprange"][0]
-        bridge = bridge_name(public_segment(public["physicalnetworkid"], public["vlan"]))
+        bridge = bridge or bridge_name(public_segment(public["physicalnetworkid"], public["vlan"]))
         apart = ["unshare", "--net", "--mount-proc", "--pid", "--fork", "--kill-child=KILL"]
         script = "mount -t tmpfs tmpfs /run && touch /run/ready && exec sleep infinity"
         holder = subprocess.Popen([*apart, "sh", "-c", script])
