@@ -10,14 +10,17 @@ from typing import Any
 
 #: bytes of address space
 MEMORY = 1 << 30
+#: qemu-img has up to 64 threads. With 8 MiB of stack for each and as many of malloc's arenas as glibc likes, copying an
+#: image took up to 900 MB of addresses, and now and then there was no room for a thread more; with these it takes 150
+STACK, ARENAS = 1 << 20, 2
 #: seconds to look at an image, and to copy one
 INFO_SECONDS, CONVERT_SECONDS = 60, 6 * 3600
 
 
 def limited(argv: Sequence[str], seconds: int) -> list[str]:
     """The command ``qemu-img ARGV`` with limits of memory, open files and ``seconds`` of processor time."""
-    limits = [f"--as={MEMORY}", f"--cpu={seconds}", "--core=0", "--nofile=64"]
-    return ["prlimit", *limits, "--", "qemu-img", *argv]
+    limits = [f"--as={MEMORY}", f"--stack={STACK}", f"--cpu={seconds}", "--core=0", "--nofile=64"]
+    return ["prlimit", *limits, "--", "env", f"MALLOC_ARENA_MAX={ARENAS}", "qemu-img", *argv]
 
 
 def refers(info: dict[str, Any]) -> str:
