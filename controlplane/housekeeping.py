@@ -24,6 +24,7 @@ from controlplane.network import networks as network_rows
 from controlplane.network import remoteaccess
 from controlplane.storage import pools, volumes
 from controlplane.store.models import Network, NetworkOffering, Vm, Volume, now
+from controlplane.templates import primary
 from controlplane.usage import service
 from controlplane.workflows import networks, recurring, vms
 from controlplane.workflows import volumes as volume_flows
@@ -169,6 +170,8 @@ class Housekeeping:
                 vms.expunge_vm(self._flow, vm_id)
             except GatehouseError as error:
                 log.warning("virtual machine %s was not expunged: %s", vm_id, error)
+        for name in primary.collect(self._core):
+            log.info("template %s was deleted and left primary storage", name)
         for volume_id in gone:
             try:
                 volume_flows.discard(self._flow, volume_id)
