@@ -234,6 +234,13 @@ def _revert_snapshot(session: Session, snapshot_id: str, volume_id: str) -> None
     session.get_one(Volume, volume_id).state = "Ready"
 
 
+def _pool_state(state: str) -> Callable[..., None]:
+    def change(session: Session, pool_id: str) -> None:
+        session.get_one(StoragePool, pool_id).state = state
+
+    return change
+
+
 WORKFLOWS: dict[str, Callable[..., None]] = {
     "apply_security_groups": _apply_security_groups,
     "deploy_vm": _start,
@@ -253,6 +260,8 @@ WORKFLOWS: dict[str, Callable[..., None]] = {
     "resize_volume": _resize_volume,
     "migrate_volume": _migrate_volume,
     "delete_volume": _delete_volume,
+    "prepare_pool": _pool_state("Maintenance"),
+    "resume_pool": _pool_state("Up"),
     "create_snapshot": _create_snapshot,
     "delete_snapshot": _delete_snapshot,
     "revert_snapshot": _revert_snapshot,

@@ -94,6 +94,14 @@ def _bring_up(flow: Flow, vm_id: str) -> None:
     flow.step("start", power_on, vm_id)
 
 
+def bring_up(flow: Flow, vm_id: str) -> None:
+    """The same within a step of another workflow."""
+    for network_id, nic_id in _needs(flow, vm_id):
+        networks.implement(flow, network_id, [vm_id, nic_id])
+    templates.for_guest(flow, vm_id)
+    power_on(flow, vm_id)
+
+
 def _needs(flow: Flow, vm_id: str) -> list[list[str]]:
     with flow.core.database.reading() as session:
         statement = select(Nic.network_id, Nic.id).where(Nic.vm_id == vm_id).order_by(Nic.device_id)
@@ -141,7 +149,13 @@ def _disks(flow: Flow, vm_id: str) -> tuple[GuestDisk, ...]:
     """Make the files of a VM's volumes that are not there yet. ApiError while something is being done to one."""
     with flow.core.database.reading() as session:
         name = _existing(session, vm_id).name
-        own = [(row.id, row.state) for row in volume_rows.of_vm(session, vm_id)]
+        there = volume_rows.of_vm(session, vm_id)
+        for pool in (row.pool for row in there if row.pool is not None):
+            if pool.state != "Up":
+                raise ApiError(
+                    f"storage pool {pool.name}, where volumes of virtual machine {name} are, is {pool.state}"
+                )
+        own = [(row.id, row.state) for row in there]
     for volume_id, state in own:
         if state in ("Resizing", "Migrating", "Reverting"):
             raise ApiError(f"a volume of virtual machine {name} is {state}; wait until that has ended, then start it")

@@ -11,11 +11,20 @@ from controlplane.api.command import ROOT, Params, Response, command, param, sho
 from controlplane.compute import hosts
 from controlplane.compute.hosts import Amount
 from controlplane.imagestores import stores
-from controlplane.store.models import Cluster, Host, Pod, PublicIp, VlanIpRange, Zone
+from controlplane.storage import pools
+from controlplane.storage.settings import OVERPROVISIONING
+from controlplane.store.models import Cluster, Host, Pod, PublicIp, StoragePool, VlanIpRange, Zone
 
 #: numbers and names of the API
-MEMORY, CPU, PUBLIC_IP, SECONDARY = 0, 1, 4, 6
-NAMES = {MEMORY: "MEMORY", CPU: "CPU", PUBLIC_IP: "VIRTUAL_NETWORK_PUBLIC_IP", SECONDARY: "SECONDARY_STORAGE"}
+MEMORY, CPU, STORAGE, PROMISED, PUBLIC_IP, SECONDARY = 0, 1, 2, 3, 4, 6
+NAMES = {
+    MEMORY: "MEMORY",
+    CPU: "CPU",
+    STORAGE: "STORAGE",
+    PROMISED: "STORAGE_ALLOCATED",
+    PUBLIC_IP: "VIRTUAL_NETWORK_PUBLIC_IP",
+    SECONDARY: "SECONDARY_STORAGE",
+}
 
 
 class CapacityResponse(Response):
@@ -32,7 +41,9 @@ class CapacityResponse(Response):
 class ListCapacity(Params):
     zoneid: str | None = param("lists capacity by the Zone ID", default=None, entity="Zone")
     type: int | None = param(
-        "lists capacity by type: 0 memory, 1 CPU, 4 public IP addresses, 6 secondary storage", default=None
+        "lists capacity by type: 0 memory, 1 CPU, 2 storage used, 3 storage promised, 4 public IP addresses, "
+        "6 secondary storage",
+        default=None,
     )
 
 
@@ -83,9 +94,18 @@ def _of_zone(call: Call, zone: Zone) -> dict[int, tuple[int, int]]:
         # object stores do not tell
         if store.total is not None and store.free is not None
     ]
+    own = list(
+        session.scalars(select(StoragePool).where(StoragePool.zone_id == zone.id, StoragePool.removed.is_(None)))
+    )
+    factor = float(call.configuration.get(session, OVERPROVISIONING, zone=zone.id))
     return {
         MEMORY: (used.memory, total.memory),
         CPU: (used.mhz, total.mhz),
+        STORAGE: (sum(pool.used_bytes for pool in own), sum(pool.total_bytes for pool in own)),
+        PROMISED: (
+            sum(pools.promised(session, pool.id) for pool in own),
+            int(sum(pool.total_bytes for pool in own) * factor),
+        ),
         PUBLIC_IP: (taken, addresses),
         SECONDARY: (sum(each[0] for each in kept), sum(each[1] for each in kept)),
     }

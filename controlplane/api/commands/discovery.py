@@ -24,6 +24,7 @@ from controlplane.api.command import (
     shown,
 )
 from controlplane.errors import ParameterError
+from controlplane.storage.settings import LARGEST
 from controlplane.store.models import Zone
 from controlplane.version import API_VERSION
 
@@ -154,12 +155,12 @@ class CapabilityResponse(Response):
         "minimum size that can be specified when creating a disk from a disk offering with custom size", 1
     )
     customdiskofferingmaxsize: int = shown(
-        "maximum size that can be specified when creating a disk from a disk offering with custom size", 1024
+        "maximum size that can be specified when creating a disk from a disk offering with custom size", ...
     )
     regionsecondaryenabled: bool = shown("true if region wide secondary is enabled", False)
     apilimitinterval: int | None = shown("time interval (in seconds) to reset api count")
     apilimitmax: int | None = shown("Max allowed number of api requests within the specified interval")
-    kvmsnapshotenabled: bool = shown("true if snapshot is supported for KVM host", False)
+    kvmsnapshotenabled: bool = shown("true if snapshot is supported for KVM host", True)
     allowuserviewdestroyedvm: bool = shown("true if the user is allowed to view destroyed virtualmachines", False)
     allowuserexpungerecovervm: bool = shown("true if the user can recover and expunge virtualmachines", False)
     defaultuipagesize: int = shown("default page size in the UI", ...)
@@ -176,6 +177,7 @@ def list_capabilities(call: Call, params: Nothing) -> CapabilityResponse:
     settings, session = call.configuration, call.session
     throttled = settings.get_bool(session, "api.throttling.enabled")
     return CapabilityResponse(
+        customdiskofferingmaxsize=settings.get_int(session, LARGEST),
         securitygroupsenabled=session.scalar(select(Zone.id).where(Zone.security_groups).limit(1)) is not None,
         cloudstackversion=API_VERSION,
         apilimitinterval=settings.get_int(session, "api.throttling.interval") if throttled else None,

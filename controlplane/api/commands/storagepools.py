@@ -6,15 +6,18 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from controlplane import jobs
 from controlplane.api import listing
 from controlplane.api.call import Call
-from controlplane.api.command import ADMINS, ROOT, ListParams, Params, Success, command, param
+from controlplane.api.command import ADMINS, ROOT, Async, ListParams, Params, Success, command, param
 from controlplane.api.views.volumes import StoragePoolResponse
+from controlplane.configuration import Configuration
 from controlplane.errors import InUseError, ParameterError
 from controlplane.storage import pools
 from controlplane.storage.settings import OVERPROVISIONING
-from controlplane.store.models import Snapshot, StoragePool, Volume, Zone, now
+from controlplane.store.models import AsyncJob, Snapshot, StoragePool, Volume, Zone, now
 
 SCHEMES = ("file", "sharedmountpoint")
 
@@ -49,10 +52,12 @@ def list_storage_pools(call: Call, params: ListStoragePools) -> tuple[int, list[
             statement = statement.where(column == value)
     statement = listing.search(statement, params.keyword, StoragePool.name)
     statement = statement.order_by(StoragePool.created, StoragePool.id)
-    return listing.fetch(call, statement, params, lambda rows: [_show(call, row) for row in rows])
+    return listing.fetch(
+        call, statement, params, lambda rows: [_show(call.session, call.configuration, row) for row in rows]
+    )
 
 
-def _show(call: Call, row: StoragePool) -> StoragePoolResponse:
+def _show(session: Session, configuration: Configuration, row: StoragePool) -> StoragePoolResponse:
     return StoragePoolResponse(
         id=row.id,
         name=row.name,
@@ -63,8 +68,8 @@ def _show(call: Call, row: StoragePool) -> StoragePoolResponse:
         tags=row.tags,
         disksizetotal=row.total_bytes,
         disksizeused=row.used_bytes,
-        disksizeallocated=pools.promised(call.session, row.id),
-        overprovisionfactor=call.configuration.get(call.session, OVERPROVISIONING, zone=row.zone_id),
+        disksizeallocated=pools.promised(session, row.id),
+        overprovisionfactor=configuration.get(session, OVERPROVISIONING, zone=row.zone_id),
         created=row.created,
     )
 
@@ -110,7 +115,7 @@ def create_storage_pool(call: Call, params: CreateStoragePool) -> StoragePoolRes
     call.session.add(row)
     call.session.flush()
     call.event(f"created storage pool {row.name}", ("StoragePool", row.id))
-    return _show(call, row)
+    return _show(call.session, call.configuration, row)
 
 
 def _directory(url: str) -> Path:
@@ -151,7 +156,7 @@ def update_storage_pool(call: Call, params: UpdateStoragePool) -> StoragePoolRes
     if params.enabled is not None:
         row.enabled = params.enabled
     call.event(f"updated storage pool {row.name}", ("StoragePool", row.id))
-    return _show(call, row)
+    return _show(call.session, call.configuration, row)
 
 
 class PoolId(Params):
@@ -176,3 +181,56 @@ def delete_storage_pool(call: Call, params: PoolId) -> Success:
     row.removed = now()
     call.event(f"deleted storage pool {row.name}", ("StoragePool", row.id))
     return Success()
+
+
+def _maintain(row: StoragePool, workflow: str, description: str) -> Async:
+    return Async(
+        "StoragePool",
+        row.id,
+        description,
+        workflow=workflow,
+        arguments={"pool_id": row.id},
+        completion="pool.show",
+    )
+
+
+@jobs.completion("pool.show")
+def _shown(session: Session, job: AsyncJob, *, pool_id: str) -> StoragePoolResponse:
+    row = session.get_one(StoragePool, pool_id)
+    session.refresh(row)
+    return _show(session, Configuration(), row)
+
+
+@command(
+    "enableStorageMaintenance",
+    description="Puts a storage pool into maintenance: VMs with volumes there are stopped.",
+    params=PoolId,
+    response=StoragePoolResponse,
+    object_name="storagepool",
+    roles=ROOT,
+    is_async=True,
+    event="MAINT.PREPARE.PS",
+)
+def enable_storage_maintenance(call: Call, params: PoolId) -> Async:
+    row = call.lookup(StoragePool, params.id)
+    if row.state != "Up":
+        raise ParameterError(f"id: storage pool {row.name} is {row.state}")
+    row.state = "PrepareForMaintenance"
+    return _maintain(row, "prepare_pool", f"putting storage pool {row.name} into maintenance")
+
+
+@command(
+    "cancelStorageMaintenance",
+    description="Ends the maintenance of a storage pool: VMs that it stopped are started.",
+    params=PoolId,
+    response=StoragePoolResponse,
+    object_name="storagepool",
+    roles=ROOT,
+    is_async=True,
+    event="MAINT.CANCEL.PS",
+)
+def cancel_storage_maintenance(call: Call, params: PoolId) -> Async:
+    row = call.lookup(StoragePool, params.id)
+    if row.state != "Maintenance":
+        raise ParameterError(f"id: storage pool {row.name} is {row.state}, not in maintenance")
+    return _maintain(row, "resume_pool", f"ending the maintenance of storage pool {row.name}")

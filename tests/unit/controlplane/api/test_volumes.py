@@ -248,6 +248,11 @@ def test_storage_pools(tenant: Tenant, acting: ActingRuntime, tmp_path: Path) ->
     assert used[0]["disksizeallocated"] >= 2 << 30
     off = tenant.call("updateStoragePool", id=pool["id"], enabled="false")["storagepool"]
     assert off["state"] == "Disabled"
+    assert tenant.run("enableStorageMaintenance", id=own["id"])["state"] == "Maintenance"
+    _refused(tenant, "enableStorageMaintenance", 431, "is Maintenance", id=own["id"])
+    assert tenant.run("cancelStorageMaintenance", id=own["id"])["state"] == "Up"
+    promised = {row["type"]: row for row in tenant.call("listCapacity")["capacity"]}[3]
+    assert promised["capacityallocated"] >= 2 << 30
 
 
 def test_users_see_no_pools_and_make_no_offerings(bob: Tenant) -> None:

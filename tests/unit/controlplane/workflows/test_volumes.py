@@ -16,7 +16,7 @@ from controlplane.storage import snapshots as snapshot_rows
 from controlplane.storage import volumes as rows
 from controlplane.store.defaults import ADMIN_ACCOUNT_ID
 from controlplane.store.models import DiskOffering, Event, Snapshot, SnapshotPolicy, StoragePool, Vm, Volume, now
-from controlplane.workflows import recurring, snapshots, vms, volumes
+from controlplane.workflows import pools, recurring, snapshots, vms, volumes
 from controlplane.workflows.flow import Flow, Locks
 from tests.unit.controlplane.fleet import Fleet
 from tests.unit.controlplane.workflows.conftest import Killed, Recorder
@@ -267,6 +267,25 @@ def test_a_stopped_guests_volume_goes_back(fleet: Fleet, flow: Flow) -> None:
     snapshots.revert_snapshot(flow, snapshot_id, volume_id)
     volume = fleet.read(Volume, volume_id)
     assert (volume.size, volume.state) == (GIB, "Ready")
+
+
+def test_maintenance_of_a_pool_stops_its_guests_and_starts_them_again(fleet: Fleet, flow: Flow) -> None:
+    vm_id = running_vm(fleet, flow)
+    with fleet.database.transaction() as session:
+        still = fleet.in_session(session).vm(fleet.rows.network(name="other"), name="still")
+        still.state = "Stopped"
+        pool = session.query(StoragePool).one()
+        pool.state, pool_id, still_id = "PrepareForMaintenance", pool.id, still.id
+    pools.prepare_pool(fresh(fleet, flow), pool_id)
+    assert fleet.read(StoragePool, pool_id).state == "Maintenance"
+    assert fleet.read(Vm, vm_id).state == "Stopped" and vm_id not in fleet.hypervisor.running
+    with fleet.database.transaction() as session:
+        session.get_one(Vm, vm_id).state = "Starting"
+    with pytest.raises(ApiError, match="is Maintenance"):
+        vms.start_vm(fresh(fleet, flow), vm_id)
+    pools.resume_pool(fresh(fleet, flow), pool_id)
+    assert fleet.read(StoragePool, pool_id).state == "Up"
+    assert (fleet.read(Vm, vm_id).state, fleet.read(Vm, still_id).state) == ("Running", "Stopped")
 
 
 # --- policies -----------------------------------------------------------------------------------------------------
