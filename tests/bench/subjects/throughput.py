@@ -9,6 +9,7 @@ from functools import partial
 from tests.bench import cloud
 from tests.bench.figures import Figure, Target, interleaved
 from tests.netns.lab import Machine
+from tests.wait import wait_for
 
 ORDER = 4
 PORT = 5201
@@ -54,6 +55,10 @@ def measure(quick: bool) -> Iterator[Figure]:
 
 def gigabits(client: Machine, address: str, seconds: int, *options: str) -> float:
     """One TCP stream to ``address`` by iperf3."""
-    done = client.run(["iperf3", "-J", "-c", address, "-p", str(PORT), "-t", str(seconds), "-O", "0.5", *options])
-    received: float = json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]
-    return received / 1e9
+    argv = ["iperf3", "-J", "-c", address, "-p", str(PORT), "-t", str(seconds), "-O", "0.5", *options]
+
+    def received() -> float:
+        # without a sum, the server was busy with somebody before
+        return float(json.loads(client.run(argv).stdout)["end"]["sum_received"]["bits_per_second"])
+
+    return wait_for(received, 60, "iperf3 to measure") / 1e9
