@@ -75,6 +75,21 @@ http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
+# answers with the headers of the request and who it is
+_SHOW = """
+import http.server, json, socket, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        headers = {name.lower(): value for name, value in self.headers.items()} | {"me": socket.gethostname()}
+        body = json.dumps(headers).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
 @pytest.fixture(scope="module")
 def site(lab: Lab) -> Site:
     return build(lab)
@@ -107,6 +122,34 @@ def test_haproxy_has_few_rights(site: Site) -> None:
 def test_source_keeps_a_client_on_one_member(site: Site) -> None:
     site.balance(rule(member(0), member(1), member(2), algorithm="source"))
     assert len(site.ask(6)) == 1
+
+
+def test_least_connections_go_where_fewest_are(site: Site) -> None:
+    site.balance(rule(member(0), member(1), algorithm="leastconn"))
+    # connections that say nothing are at a member all the same
+    held = [talk(site.client, PUBLIC, 80)]
+    try:
+        [freer] = site.ask(6)
+        assert freer
+        held += [talk(site.client, PUBLIC, 80), talk(site.client, PUBLIC, 80)]
+        [now] = site.ask(3)  # one has two of the three
+        assert now
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_http_tells_members_the_client(site: Site) -> None:
+    for guest in site.guests[:2]:
+        guest.popen([PYTHON, "-c", _SHOW, "8095"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda guest=guest: guest.connects("127.0.0.1", 8095), 5, "the server")  # type: ignore[misc]
+    site.balance(rule(member(0, 8095), member(1, 8095), protocol="http"))
+    told = json.loads(site.client.http(f"http://{PUBLIC}/")[1])
+    assert told["x-forwarded-for"] == "203.0.113.1"
+    # requests of one connection are balanced one by one
+    urls = [f"http://{PUBLIC}/{number}" for number in range(4)]
+    shown = site.client.run(["curl", "-s", "-w", "\n", *urls]).stdout.split("\n")
+    assert len({json.loads(one)["me"] for one in shown if one}) == 2
 
 
 def test_members_change_without_a_reload(site: Site) -> None:
