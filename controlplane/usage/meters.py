@@ -247,14 +247,14 @@ def memberships(session: Session, ids: Ids) -> Iterator[Worth]:
 
 @meter(UsageType.TEMPLATE, UsageType.ISO, touched_by={Template: None})
 def templates(session: Session, ids: Ids) -> Iterator[Worth]:
-    """Templates and ISOs that users brought; those of the system cost nobody anything."""
+    """Templates and ISOs that users brought, from when they are there; those of the system cost nobody anything."""
     statement = select(Template).where(
         _among(Template.id, ids), Template.removed.is_(None), Template.type == "USER", Template.zone_id.is_not(None)
     )
     for row in session.scalars(statement):
         kind = UsageType.ISO if row.format == "ISO" else UsageType.TEMPLATE
         details = {"name": row.name, "size": row.size, "virtual_size": row.size}
-        yield Worth(kind, row.id, row.account_id, row.zone_id or "", details)
+        yield Worth(kind, row.id, row.account_id, row.zone_id or "", details, counts=row.size > 0)
 
 
 @meter(UsageType.VOLUME, touched_by={Volume: None})

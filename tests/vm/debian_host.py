@@ -83,7 +83,7 @@ def unpacked_kernel(folder: Path) -> Path:
     [archive] = folder.glob("linux-image-*.deb")
     run(["dpkg-deb", "-x", str(archive), str(tree)], timeout=300)
     archive.unlink()
-    run(["depmod", "-b", str(tree / "usr"), _release(tree)])
+    run(["depmod", "-b", str(tree / "usr"), _release(tree)], timeout=300)
     (folder / "complete").touch()
     return tree
 
