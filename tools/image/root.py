@@ -98,6 +98,7 @@ def python_parts(root: Path) -> None:
     where = ["--implementation=cp", f"--python-version={PYTHON}", *platforms, f"--target={target}"]
     run([*pip, *wanted, *where], timeout=_TIMEOUT)
     shutil.rmtree(target / "bin", ignore_errors=True)
+    forget_scripts(target)
     for package in inputs.PACKAGES:
         for path in inputs.files(inputs.REPOSITORY / package):
             copy = target / path.relative_to(inputs.REPOSITORY)
@@ -108,11 +109,19 @@ def python_parts(root: Path) -> None:
     (root / "usr/lib/python3/dist-packages/gatehouse.pth").write_text("/usr/lib/gatehouse/python\n")
 
 
+def forget_scripts(packages: Path) -> None:
+    """Take scripts out of what the packages record: their sums depend on where the interpreter of the build is."""
+    for record in packages.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if not line.startswith("../../bin/")))
+
+
 def compile_python(root: Path) -> None:
     """Byte-compile everything; the files say nothing of times, so they are the same in every build and never stale."""
     for cache in sorted(root.rglob("__pycache__")):
         shutil.rmtree(cache)
-    python = ["chroot", str(root), "/usr/bin/env", "PYTHONHASHSEED=0", f"/usr/bin/python{PYTHON}"]
+    # -B: otherwise what the compiler itself imports is compiled by the import, with times
+    python = ["chroot", str(root), "/usr/bin/env", "PYTHONHASHSEED=0", f"/usr/bin/python{PYTHON}", "-B"]
     compiler = ["-m", "compileall", "-q", "-j1", "--invalidation-mode=unchecked-hash"]
     run([*python, *compiler, f"/usr/lib/python{PYTHON}", "/usr/lib/gatehouse/python"], timeout=_TIMEOUT)
 
