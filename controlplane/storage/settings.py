@@ -10,6 +10,8 @@ PRIMARY = "max.account.primary.storage"
 SECONDARY = "max.account.secondary.storage"
 LARGEST = "storage.max.volume.size"
 OVERPROVISIONING = "storage.overprovisioning.factor"
+AT_ONCE = "concurrent.snapshots.threshold.perhost"
+PATIENCE = "job.expire.minutes"
 #: interval of a policy -> how many snapshots it may keep
 KEPT = {name: f"snapshot.max.{name.lower()}" for name in ("HOURLY", "DAILY", "WEEKLY", "MONTHLY")}
 
@@ -32,6 +34,24 @@ VOLUME_SETTINGS: tuple[Setting, ...] = (
         "Factor",
         "How many times a storage pool's space is promised to volumes, which take only what was written",
         ("zone",),
+    ),
+    Setting(
+        AT_ONCE,
+        "Snapshots",
+        "0",
+        "Integer",
+        "Snapshots that are made at once of the volumes of one host's guests; more wait. 0 for no limit",
+        minimum=0,
+        maximum=1000,
+    ),
+    Setting(
+        PATIENCE,
+        "Snapshots",
+        "1440",
+        "Integer",
+        "Minutes that a snapshot waits for its turn before it fails",
+        minimum=1,
+        maximum=1 << 20,
     ),
     Setting(
         "snapshot.backup.to.secondary",

@@ -19,6 +19,7 @@ from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core, Stopping
 from controlplane.errors import ApiError
 from controlplane.store.models import AsyncJob
+from controlplane.workflows.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ class Locks:
     """One lock for each name; workflows that build or remove the same network take turns."""
 
     _locks: defaultdict[str, threading.RLock] = field(default_factory=lambda: defaultdict(threading.RLock))
+    #: snapshots that are being made, by host
+    snapshots: Turns = field(default_factory=Turns)
 
     def of(self, name: str) -> threading.RLock:
         return self._locks[name]

@@ -44,7 +44,11 @@ def _begin(core: Core, session: Session, due: snapshots.Due, moment: datetime) -
     if policy is None or policy.next_run > moment:
         return None
     volume = policy.volume
-    skipped = volume.state not in volumes.SETTLED or not volume.path or snapshots.unchanged(session, policy)
+    gone = volume.state in ("Destroy", "Expunging", "Expunged")
+    if not gone and volume.state not in volumes.SETTLED:
+        # the next look finds it still due
+        return None
+    skipped = gone or not volume.path or snapshots.unchanged(session, policy)
     if not skipped:
         try:
             for setting in (SNAPSHOTS, SECONDARY):
@@ -52,7 +56,6 @@ def _begin(core: Core, session: Session, due: snapshots.Due, moment: datetime) -
                 limits.check(session, core.configuration, volume.account, setting, used=used)
             snapshot = snapshots.create(session, volume, policy=policy)
         except InUseError:
-            # the next look finds it still due
             return None
         except ApiError as error:
             text = f"no {policy.interval.lower()} snapshot of volume {volume.name} was made: {error.text}"

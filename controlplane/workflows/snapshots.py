@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import select
 
-from controlplane.errors import ApiError
+from controlplane.errors import ApiError, InUseError
 from controlplane.network import tags
 from controlplane.storage import snapshots as rows
 from controlplane.storage import volumes as volume_rows
+from controlplane.storage.settings import AT_ONCE, PATIENCE
 from controlplane.store.models import Snapshot, SnapshotPolicy, Volume, now
 from controlplane.workflows import transfers
 from controlplane.workflows.flow import Flow
 from controlplane.workflows.volumes import existing, settle
+
+log = logging.getLogger(__name__)
 
 
 def create_snapshot(flow: Flow, snapshot_id: str, quiesce: bool = False) -> None:
@@ -47,12 +52,21 @@ def _copy(flow: Flow, snapshot_id: str, quiesce: bool) -> None:
         volume = existing(session, snapshot.volume_id)
         source, target = volume_rows.file_of(volume), volume_rows.snapshot_file(snapshot)
         vm_id = volume.vm_id
-    _copy_file(flow, vm_id, source, target, quiesce)
+        # where it ran last, if it is stopped
+        host = volume.vm.host_id if volume.vm is not None else None
+        patience = flow.core.configuration.get_int(session, PATIENCE) * 60.0
+    with flow.locks.snapshots.turn(host or "", partial(_at_once, flow), patience, lambda: flow.reconciler.stopping):
+        _copy_file(flow, vm_id, source, target, quiesce)
     with flow.core.database.transaction() as session:
         snapshot = session.get_one(Snapshot, snapshot_id)
         snapshot.state = "BackedUp"
         snapshot.size = flow.core.hypervisor.volumes.size(target)
         snapshot.physical_size = flow.core.hypervisor.volumes.used(target)
+
+
+def _at_once(flow: Flow) -> int:
+    with flow.core.database.reading() as session:
+        return flow.core.configuration.get_int(session, AT_ONCE)
 
 
 def _copy_file(flow: Flow, vm_id: str | None, source: Path, target: Path, quiesce: bool) -> None:
@@ -83,7 +97,11 @@ def _retain(flow: Flow, snapshot_id: str) -> None:
         policy = session.get(SnapshotPolicy, snapshot.policy_id) if snapshot.policy_id is not None else None
         gone = [row.id for row in rows.surplus(session, policy)] if policy is not None else []
     for old in gone:
-        _remove(flow, old)
+        try:
+            _remove(flow, old)
+        except InUseError as error:
+            # it goes with the next one
+            log.info("snapshot %s is kept for now: %s", old, error)
 
 
 def _remove(flow: Flow, snapshot_id: str) -> None:
