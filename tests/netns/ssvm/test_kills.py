@@ -12,6 +12,7 @@ import secrets
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Worker:
 
     def __init__(self, lab: Lab, segment: str, address: str) -> None:
         self.lab, self.address, self.id = lab, address, f"s-{lab.number()}"
+        self.settings = SETTINGS
         self.machine = lab.host("worker", segment, [f"{address}/24"])
         self.machine.run(["mkdir", "-p", "/srv/etc/storage", "/run/worker/storage", "/srv/state/storage", "/srv/store"])
         peer, (certificate, key) = lab.authority.issue_peer(self.id), self_signed(NAME)
@@ -75,7 +77,8 @@ class Worker:
         self.state["storage"].update(storage)
         state = SsvmState.model_validate(self.state)
         assert state.storage is not None
-        self.machine.write(str(config_file(SETTINGS)), json.dumps(configuration(state, state.storage, SETTINGS)))
+        text = json.dumps(configuration(state, state.storage, self.settings))
+        self.machine.write(str(config_file(self.settings)), text)
 
     def job(self, kind: str, **job: Any) -> str:
         """The only job from the next start on; its id."""
@@ -86,6 +89,12 @@ class Worker:
 
     def start(self) -> None:
         self._run("-m", "ssvm.services.storage.worker", str(config_file(SETTINGS)))
+
+    def become_another(self) -> None:
+        """From the next start on it is another SSVM, which has the same store and knows nothing of what was before."""
+        self.settings = replace(SETTINGS, state_dir=Path(f"/srv/state-{self.lab.number()}"))
+        self.machine.run(["mkdir", "-p", f"{self.settings.state_dir}/storage"])
+        self.configure()
 
     def kill(self) -> None:
         self.machine.run(["pkill", "-KILL", "-f", "ssvm.services.storage.worker"], check=False)
@@ -184,6 +193,24 @@ def test_downloads(worker: Worker, origin: Machine) -> None:
     wanted = sha256(origin, f"{FILES}/raw")
     job = {"url": f"http://{ORIGIN}:8000/raw", "format": "raw", "size_limit": 1 << 30}
     many(worker, lambda: worker.job("download", **job), wanted, 2.5, 1)
+
+
+def test_another_goes_on_with_the_job_of_one_that_was_killed(worker: Worker, origin: Machine) -> None:
+    """The part is in the store, so what came is not asked for again."""
+    wanted = sha256(origin, f"{FILES}/raw")
+    id = worker.job("download", url=f"http://{ORIGIN}:8000/raw", format="raw", size_limit=1 << 30, checksum=wanted)
+    worker.start()
+    wait_for(lambda: (found := worker.report()) is not None and found.received > 8 * MEGA, 30, "the first bytes")
+    worker.kill()
+    have = int(worker.machine.run(["stat", "-c", "%s", f"/srv/store/.parts/{id}.data"]).stdout)
+    assert have > 8 * MEGA
+    worker.become_another()
+    worker.start()
+    received = wait_for(lambda: (found := worker.report()) is not None and found.received, 30, "it to go on")
+    assert received >= have
+    worker.done(id)
+    assert worker.sha256(id) == wanted
+    worker.kill()
 
 
 def test_conversions(worker: Worker, origin: Machine) -> None:
