@@ -19,7 +19,9 @@ from controlplane.api.passwords import new_api_key
 from controlplane.api.server import create_app
 from controlplane.api.signing import sign, texts_to_sign
 from controlplane.configuration import Configuration
-from controlplane.console.names import Endpoint
+from controlplane.console import sessions
+from controlplane.console.consoles import NoConsoleError
+from controlplane.console.names import Endpoint, Starting
 from controlplane.hypervisors.base import HostFacts, Hypervisor
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets, load_secrets
@@ -38,11 +40,18 @@ class FakeConsoles:
 
     runtime: FakeRuntime
 
-    def open(self, session_id: str, token: str, recorded: str | None = None, part: int = 1) -> Endpoint:
+    def open(self, session_id: str, token: str, recorded: str | None = None, part: int = 1) -> Endpoint | Starting:
         self.runtime.opened.append(session_id)
         if recorded is not None:
             self.runtime.played.append((recorded, part))
-        return Endpoint("203.0.113.9", token)
+        return Starting(token) if self.runtime.starting else Endpoint("203.0.113.9", token)
+
+    def resume(self, token_hash: str, token: str) -> Endpoint | Starting:
+        with self.runtime.database.reading() as session:
+            row = sessions.waiting(session, token_hash)
+        if row is None:
+            raise NoConsoleError("not valid any more")
+        return self.open(row.id, token)
 
     def delete_recordings(self, session_id: str) -> None:
         for one in self.runtime.recordings.of_session(session_id):
@@ -58,6 +67,8 @@ class FakeRuntime:
     secrets: Secrets
     woken: list[str] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
+    #: console proxies are being started
+    starting: bool = False
     hurried: list[str] = field(default_factory=list)
     played: list[tuple[str, int]] = field(default_factory=list)
     #: how often the hosts were asked for the newest policy

@@ -18,7 +18,7 @@ from controlplane.api.command import DOMAIN_ADMIN, ROOT_ADMIN, Command
 from controlplane.api.sessions import Limiter
 from controlplane.configuration import Configuration
 from controlplane.console import sessions as consoles
-from controlplane.console.names import Endpoint
+from controlplane.console.names import Endpoint, Starting
 from controlplane.errors import ParameterError, PermissionDeniedError, UnauthenticatedError, unknown_id
 from controlplane.hypervisors.base import Hypervisor
 from controlplane.network import limits
@@ -48,11 +48,15 @@ E = TypeVar("E", bound=Entity)
 class Consoles(Protocol):
     """What opens consoles."""
 
-    def open(self, session_id: str, token: str, recorded: str | None = None, part: int = 1) -> Endpoint:
+    def open(self, session_id: str, token: str, recorded: str | None = None, part: int = 1) -> Endpoint | Starting:
         """Give a session to a proxy and wait until that has it; after the commit. Raises ApiError.
 
-        ``recorded``: it shows the recording of that session's connection number ``part``.
+        ``recorded``: it shows the recording of that session's connection number ``part``. Starting: a proxy is being
+        started, ``resume`` goes on.
         """
+
+    def resume(self, token_hash: str, token: str) -> Endpoint | Starting:
+        """Give a session that waits for a proxy to one. Raises ApiError."""
 
     def delete_recordings(self, session_id: str) -> None:
         """Delete what is kept of a session, wherever it is. Raises ApiError."""
@@ -111,6 +115,8 @@ class Client:
     address: str
     cookies: Mapping[str, str]
     bad_logins: Limiter
+    #: where the caller reached the API, as in https://cloud.example:8443
+    origin: str = ""
     #: cookies to set, None deletes
     set_cookies: dict[str, str | None] = field(default_factory=dict)
 

@@ -44,6 +44,8 @@ class Request:
     address: str = ""
     #: came in on the integration port: acts as the system's administrator
     trusted: bool = False
+    #: where it was sent to: scheme, host and port
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def _run(
     if command.post_only and request.method != "POST":
         raise ApiError(f"{command.name} takes POST only, so that secrets stay out of addresses", code=405, cs_code=9999)
     database = runtime.database
-    client = Client(request.address, request.cookies, limits.logins)
+    client = Client(request.address, request.cookies, limits.logins, request.origin)
     with database.reading() if command.reads else database.transaction() as session:
         user = session.get_one(User, user_id) if user_id is not None else None
         call = Call(session, runtime, command, client, user)

@@ -13,6 +13,7 @@ from starlette.responses import Response as HttpResponse
 from controlplane.api.call import Runtime
 from controlplane.api.command import commands
 from controlplane.api.dispatch import Limits, Reply, Request, error_reply, handle
+from controlplane.api.starting import add_starting_page, origin_of
 from controlplane.errors import ApiError
 
 PATH = "/client/api"
@@ -47,6 +48,7 @@ def create_app(runtime: Runtime, *, integration: bool = False) -> FastAPI:
         reply = await anyio.to_thread.run_sync(handle, runtime, limits, request, limiter=workers)
         return _http(reply, secure=http.scope["scheme"] == "https")
 
+    add_starting_page(app, runtime, workers)
     for path in (PATH, f"{PATH}/"):
         app.add_api_route(path, api, methods=["GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
     return app
@@ -70,7 +72,7 @@ async def _read(http: HttpRequest, *, trusted: bool) -> Request:
     elif body and content_type != _FORM:
         raise ApiError(f"send parameters as {_FORM}, not {content_type[:60]!r}", code=415, cs_code=9999)
     address = http.client.host if http.client else ""
-    return Request(http.method, query, bytes(body), http.cookies, address, trusted)
+    return Request(http.method, query, bytes(body), http.cookies, address, trusted, origin_of(http))
 
 
 def _check_local(http: HttpRequest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 from sqlalchemy.orm import Session
@@ -12,7 +13,7 @@ from controlplane import systemvms
 from controlplane.console import recordings, sessions, zones
 from controlplane.console.capacity import choose
 from controlplane.console.keeper import Keeper
-from controlplane.console.names import Endpoint, Names, names_of
+from controlplane.console.names import Endpoint, Names, Starting, names_of
 from controlplane.convergence.reconciler import Reconciler, WaitError
 from controlplane.core import Core
 from controlplane.errors import ApiError, InUseError
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 #: seconds that a caller waits: for a proxy to start where there is none, and for one to take the session; many clients
 #: wait for ten
 START_WAIT, PUSH_WAIT = 8.0, 10.0
+#: the same for a page that asks again
+RESUME_WAIT = 4.0
 
 
 class NoConsoleError(ApiError):
@@ -33,32 +36,67 @@ class NoConsoleError(ApiError):
     code = 534
 
 
+class _NotYetError(GatehouseError):
+    """A proxy is being started."""
+
+
 class Consoles:
     """Opens sessions; calls may wait for seconds."""
 
     def __init__(self, core: Core, reconciler: Reconciler, keeper: Keeper) -> None:
         self._core, self._reconciler, self._keeper = core, reconciler, keeper
+        #: sessions that ``resume`` is at
+        self._resuming: set[str] = set()
+        self._turn = threading.Lock()
 
-    def open(self, session_id: str, token: str, recorded: str | None = None, part: int = 1) -> Endpoint:
-        """Give a session, whose row was committed, to a proxy; returns when the proxy has it.
+    def open(self, session_id: str, token: str, recorded: str | None = None, part: int = 1) -> Endpoint | Starting:
+        """Give a session, whose row was committed, to a proxy; returns when the proxy has it, or is not up soon.
 
         ``recorded``: it shows the recording of that session's connection number ``part``. Raises NoConsoleError, and
         the session is over then.
         """
         try:
-            return self._open(session_id, token, recorded, part)
-        except GatehouseError as error:
+            return self._open(session_id, token, recorded, part, START_WAIT)
+        except _NotYetError as error:
+            if recorded is None:
+                with self._core.database.transaction() as session:
+                    sessions.wait(session, session_id)
+                return Starting(token)
             self._give_up(session_id, str(error))
-            if isinstance(error, ApiError):
-                raise
-            raise NoConsoleError(f"the console cannot be shown: {error}") from error
+            raise NoConsoleError(f"{error}; try again in a minute") from error
+        except GatehouseError as error:
+            raise self._given_up(session_id, error) from error
 
-    def _open(self, session_id: str, token: str, recorded: str | None, part: int) -> Endpoint:
+    def resume(self, token_hash: str, token: str) -> Endpoint | Starting:
+        """``open`` again for a session that waits; the same result. Raises NoConsoleError."""
+        with self._core.database.reading() as session, self._turn:
+            row = sessions.waiting(session, token_hash)
+            if row is None:
+                raise NoConsoleError("this link is not valid any more; open the console again from the cloud's page")
+            session_id = row.id
+            if session_id in self._resuming:
+                return Starting(token)
+            self._resuming.add(session_id)
+        try:
+            return self._open(session_id, token, None, 1, RESUME_WAIT)
+        except _NotYetError:
+            return Starting(token)
+        except GatehouseError as error:
+            raise self._given_up(session_id, error) from error
+        finally:
+            with self._turn:
+                self._resuming.discard(session_id)
+
+    def _given_up(self, session_id: str, error: GatehouseError) -> ApiError:
+        self._give_up(session_id, str(error))
+        return error if isinstance(error, ApiError) else NoConsoleError(f"the console cannot be shown: {error}")
+
+    def _open(self, session_id: str, token: str, recorded: str | None, part: int, patience: float) -> Endpoint:
         with self._core.database.reading() as session:
             row = session.get_one(ConsoleSession, session_id)
             vm_id, zone_id = row.vm_id, session.get_one(Vm, row.vm_id).zone_id
         target = self._recording(recorded, part) if recorded else self._core.hypervisor.console(vm_id)
-        deadline = time.monotonic() + START_WAIT
+        deadline = time.monotonic() + patience
         while True:
             proxy_id, generation, names = self._give(session_id, zone_id, target, deadline)
             try:
@@ -104,7 +142,10 @@ class Consoles:
                     # room for the next ones is seen to while this one is served
                     names = self._names(session, proxy_id)
                     break
-            if time.monotonic() > deadline or self._keeper.trouble(zone_id):
+                late = time.monotonic() > deadline
+                if late and not self._keeper.trouble(zone_id) and self._coming(session, zone, busy):
+                    raise _NotYetError(f"a console proxy of zone {zone.name} is being started")
+            if late or self._keeper.trouble(zone_id):
                 raise NoConsoleError(
                     f"zone {zone.name} has no console proxy with room now; try again in a minute, or have one ready "
                     "by consoleproxy.minimum"
@@ -120,6 +161,11 @@ class Consoles:
             raise NoConsoleError(f"consoles are disabled in zone {zone.name} (consoleproxy.disabled)")
         proxies = zones.proxies_of(self._core.configuration, session, self._reconciler, zone.id, busy)
         return choose(limits, proxies, sessions.last_proxy(session, row.vm_id))
+
+    def _coming(self, session: Session, zone: Zone, busy: frozenset[str]) -> bool:
+        """Whether something is being done to a proxy that is to serve, or soon will be."""
+        found = zones.proxies_of(self._core.configuration, session, self._reconciler, zone.id, busy)
+        return any(not one.serves and not one.stopped for one in found)
 
     def _names(self, session: Session, proxy_id: str) -> Names:
         address = systemvms.public_address(session, proxy_id).address

@@ -24,6 +24,13 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
+class Starting:
+    """A session that has to wait for a console proxy to start. The token is a secret; it finds the session again."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Names:
     """What a browser calls a system VM. ``domain``: that of the name servers' zone, None without one."""
 

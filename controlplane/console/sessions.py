@@ -25,6 +25,8 @@ from controlplane.store.recordings import Recording
 
 #: seconds that a token is good for, unused
 TOKEN_LIFE = timedelta(seconds=60)
+#: seconds that a session waits for a proxy to start
+START_LIFE = timedelta(seconds=300)
 #: seconds after that in which the proxy may still report that it was used in time
 LATE_REPORTS = timedelta(seconds=60)
 
@@ -92,6 +94,18 @@ def _check(target: dict[str, Any], row: ConsoleSession) -> None:
         except ValidationError as error:
             places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
             raise ParameterError(f"{what} cannot be used: {places}") from None
+
+
+def wait(session: Session, session_id: str) -> None:
+    """A session waits for a proxy to start; its token's time begins when it has one."""
+    session.get_one(ConsoleSession, session_id).expires = now() + START_LIFE
+
+
+def waiting(session: Session, token_hash: str) -> ConsoleSession | None:
+    """The session that waits for a proxy and has this token."""
+    there = (ConsoleSession.token_hash == token_hash) & (ConsoleSession.state == "Pending")
+    no_proxy = ConsoleSession.appliance_id.is_(None) & (ConsoleSession.expires > now())
+    return session.scalars(select(ConsoleSession).where(there, no_proxy)).one_or_none()
 
 
 def close(session: Session, which: ColumnElement[bool], reason: str) -> list[str]:

@@ -62,7 +62,8 @@ def create_console_endpoint(call: Call, params: CreateConsoleEndpoint) -> Later:
         playback=recorded is not None,
     )
     runtime, session_id, of, part = call.runtime, row.id, params.recordingid, params.recordingpart
-    return Later(lambda: show_endpoint(runtime.consoles.open(session_id, token, of, part)))
+    origin = call.client.origin
+    return Later(lambda: show_endpoint(runtime.consoles.open(session_id, token, of, part), origin))
 
 
 def _recorded(call: Call, vm: Vm, session_id: str) -> ConsoleSession:

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from controlplane.api.command import Response, shown
 from controlplane.api.listing import OwnedResponse, owned_by
-from controlplane.console.names import SOCKET, Endpoint
+from controlplane.api.starting import PAGE as STARTING_PAGE
+from controlplane.console.names import SOCKET, Endpoint, Starting
 from controlplane.store.models import Account, ConsoleSession, Host, User, Vm
 from controlplane.store.recordings import Recording, RecordingStore
 
@@ -28,9 +29,11 @@ class ConsoleEndpointResponse(Response):
     """A console that was made ready."""
 
     success: bool = shown("whether the console is ready", ...)
-    details: str | None = shown("why it is not, if it is not")
+    details: str | None = shown("what it waits for, if it is not ready yet")
     url: str | None = shown("page to open in a browser; it works once, and for a minute only")
-    websocket: WebsocketResponse | None = shown("the same for a client other than that page")
+    websocket: WebsocketResponse | None = shown(
+        "the same for a client other than that page; not there while a console proxy is being started"
+    )
 
 
 class ConsoleRecordingResponse(Response):
@@ -67,8 +70,17 @@ class ConsoleSessionResponse(OwnedResponse):
     bytesreceived: int = shown("bytes received from the browser", 0)
 
 
-def show_endpoint(endpoint: Endpoint) -> ConsoleEndpointResponse:
-    """The only place where a token is told."""
+def show_endpoint(endpoint: Endpoint | Starting, origin: str) -> ConsoleEndpointResponse:
+    """The only place where a token is told. ``origin``: where the caller reached the API, which has the page to wait.
+
+    There the token is in the fragment of the URL, which browsers do not send.
+    """
+    if isinstance(endpoint, Starting):
+        return ConsoleEndpointResponse(
+            success=True,
+            details="a console proxy is being started; the page at url waits for it",
+            url=f"{origin}{STARTING_PAGE}#{endpoint.token}",
+        )
     return ConsoleEndpointResponse(
         success=True,
         url=endpoint.url,

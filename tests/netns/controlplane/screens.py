@@ -1,6 +1,7 @@
 """``gatehouse serve`` on the namespace hypervisor, where guests have the screens that ``screens.json`` names.
 
-The file, in the data directory, has fields of ConsoleTarget by guest id.
+The file, in the data directory, has fields of ConsoleTarget by guest id. Appliances do not start while there is a file
+``hold`` beside it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from pathlib import Path
 
 from controlplane import cli
 from controlplane.hypervisors import registry
-from controlplane.hypervisors.base import ConsoleTarget, HypervisorError
+from controlplane.hypervisors.base import ApplianceSpec, ConsoleTarget, HypervisorError
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
+from tests.wait import wait_for
 
-NAME, FILE = "screens", "screens.json"
+NAME, FILE, HOLD = "screens", "screens.json", "hold"
 SERVE = (sys.executable, "-m", "tests.netns.controlplane.screens", "serve", "--hypervisor", NAME)
 
 
@@ -23,7 +25,11 @@ class Screens(NamespaceHypervisor):
 
     def __init__(self, data: Path, _options: registry.HypervisorOptions) -> None:
         super().__init__(data / "namespace", data=data)
-        self._file = data / FILE
+        self._file, self._hold = data / FILE, data / HOLD
+
+    def start_appliance(self, spec: ApplianceSpec) -> None:
+        wait_for(lambda: not self._hold.exists(), 120, "leave to start")
+        super().start_appliance(spec)
 
     def console(self, instance_id: str) -> ConsoleTarget:
         screens = json.loads(self._file.read_text())

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from cs import CloudStack, CloudStackApiException
+from playwright.sync_api import Route
 
 from appliance.run import run
 from controlplane.hypervisors.base import ConsoleTarget
+from tests.netns.consoleproxy.browser import browser, page, wait_state
 from tests.netns.controlplane import screens
 from tests.netns.controlplane.cloud import INTERNET, Cloud
 from tests.wait import wait_for
@@ -139,7 +142,13 @@ def console_of(api: CloudStack, vm: str, **more: Any) -> Answer:
 
 def first_console_of(api: CloudStack, vm: str, **more: Any) -> Answer:
     """The same where a proxy has to start first, which may take longer than a call waits."""
-    return wait_for(lambda: console_of(api, vm, **more), 60, "a console", interval=0.5)
+
+    def ready() -> Answer:
+        made = console_of(api, vm, **more)
+        assert made.get("websocket"), made
+        return made
+
+    return wait_for(ready, 60, "a console", interval=0.5)
 
 
 def sessions_of(api: CloudStack, **more: Any) -> list[Answer]:
@@ -316,6 +325,42 @@ def test_the_minimum_is_there_before_anybody_asks(cloud: Cloud, tenant: CloudSta
         cloud.admin.destroySystemVm(id=proxies(cloud)[0]["id"])
         cloud.kill()
         cloud.start()
+
+
+def test_a_page_waits_for_a_proxy_and_shows_the_screen_then(
+    cloud: Cloud, tenant: CloudStack, vm: str, tmp_path: Path
+) -> None:
+    _set(cloud, {"minimum": "0"})
+    for proxy in proxies(cloud):
+        cloud.admin.destroySystemVm(id=proxy["id"])
+    hold = cloud.data / screens.HOLD
+    hold.touch()
+
+    def forward(route: Route) -> None:
+        """The browser is on the internet, and the API on this machine's loopback."""
+        asked = route.request
+        answer = requests.request(asked.method, asked.url, data=asked.post_data, headers=asked.headers, timeout=20)
+        route.fulfill(status=answer.status_code, headers=dict(answer.headers), body=answer.content)
+
+    console = console_of(tenant, vm)
+    assert "websocket" not in console
+    token = console["url"].partition("#")[2]
+    with browser(cloud.instances.command(INTERNET, []), tmp_path) as chromium, page(chromium) as opened:
+        opened.route(f"http://127.0.0.1:{cloud.port}/**", forward)
+        opened.goto(console["url"])
+        assert opened.locator("#heading").inner_text() == "Starting"
+        assert token not in opened.url
+        # a reload goes on waiting
+        opened.reload()
+        assert opened.locator("#heading").inner_text() == "Starting"
+        hold.unlink()
+        wait_state(opened, "connected", 60)
+        assert opened.url.startswith("https://203.0.113.") and token not in opened.url
+        assert opened.locator("#name").inner_text() == "web1"
+        # the way back does not lead to a link that was used
+        opened.goto(console["url"])
+        wait_for(lambda: opened.locator("#heading").inner_text() == "The console cannot be opened", 10, "the end")
+    assert token not in cloud.text_log()
 
 
 def test_an_uploaded_certificate_is_shown_without_closing_sessions(

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from controlplane import systemvms
 from controlplane.api.passwords import token_hash
+from controlplane.api.signing import sign, texts_to_sign
 from controlplane.store.models import Appliance, ConsoleSession, User, Vm, Zone
 from tests.acting import ActingRuntime, Tenant
 from tests.control import answer_of
@@ -67,6 +68,41 @@ def test_a_token_is_told_once_and_nowhere_else(
     assert token not in bob.call.raw("listEvents", listall=True).text
     again = bob.call("createConsoleEndpoint", virtualmachineid=vm)["consoleendpoint"]["websocket"]["token"]
     assert again != token
+
+
+def test_a_page_waits_for_a_proxy_that_is_being_started(bob: Tenant, acting: ActingRuntime, vm: str) -> None:
+    acting.starting = True
+    console = bob.call("createConsoleEndpoint", virtualmachineid=vm)["consoleendpoint"]
+    assert console["success"] is True and "websocket" not in console
+    page, _, token = console["url"].partition("#")
+    # browsers do not send what is behind the #
+    assert page == "http://127.0.0.1:8080/client/console" and len(token) == 43
+    http = bob.call.http
+
+    def ready(body: bytes) -> dict[str, str]:
+        found: dict[str, str] = http.request("POST", path="/client/console/ready", body=body).json()
+        return found
+
+    question = json.dumps({"token": token}).encode()
+    assert ready(question) == {"state": "starting"}
+    acting.starting = False
+    assert ready(question) == {"state": "ready", "url": f"https://203.0.113.9/console/?token={token}"}
+    for wrong in (b"", b"[]", b'{"token": 3}', b'{"token": "guessed"}', b" " * 4096 + question):
+        assert ready(wrong) == {"state": "failed", "detail": "not valid any more"}
+    for path, kind in (("", "text/html"), (".js", "text/javascript"), (".css", "text/css")):
+        answer = http.request("GET", path=f"/client/console{path}")
+        assert answer.status_code == 200 and answer.headers["content-type"] == f"{kind}; charset=utf-8"
+        assert "default-src 'none'; script-src 'self'" in answer.headers["content-security-policy"]
+        assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("host", ["evil.example/path", "a b", "<script>", ""])
+def test_a_host_that_is_none_gets_into_no_link(bob: Tenant, acting: ActingRuntime, vm: str, host: str) -> None:
+    acting.starting = True
+    sent = {"command": "createConsoleEndpoint", "virtualmachineid": vm, "response": "json", "apikey": bob.call.key}
+    sent["signature"] = sign(texts_to_sign(sent.items())[0], bob.call.secret)
+    console = answer_of(bob.call.http.get(sent, host=host).json())["consoleendpoint"]
+    assert console["url"].startswith("/client/console#")
 
 
 def test_nobody_sees_another_tenant_s_screen(tenant: Tenant, bob: Tenant, acting: ActingRuntime) -> None:

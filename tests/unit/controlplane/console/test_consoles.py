@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,10 @@ from controlplane.api.passwords import token_hash
 from controlplane.console import recordings, sessions
 from controlplane.console.consoles import Consoles, NoConsoleError
 from controlplane.console.keeper import Keeper
-from controlplane.console.names import Endpoint
+from controlplane.console.names import Endpoint, Starting
 from controlplane.convergence.roles import desire_setting
 from controlplane.errors import ApiError
-from controlplane.hypervisors.base import ConsoleTarget
+from controlplane.hypervisors.base import ConsoleTarget, HypervisorError
 from controlplane.store.models import Appliance, ConsoleSession, PublicIp, User, Vm
 from controlplane.workflows import appliances, systemvms, vms
 from controlplane.workflows.flow import Flow, Locks
@@ -92,6 +93,11 @@ def served(fleet: Fleet) -> FakeAgent:
     return fleet.agents[proxy.id]
 
 
+def shown(endpoint: Endpoint | Starting) -> Endpoint:
+    assert isinstance(endpoint, Endpoint)
+    return endpoint
+
+
 def sessions_of(agent: FakeAgent) -> list[str]:
     return [session["id"] for session in agent.pushed[-1]["state"]["console"]["sessions"]]
 
@@ -109,7 +115,7 @@ def test_the_first_console_brings_a_proxy_that_has_the_session_when_the_call_ret
 ) -> None:
     vm_id = running_vm(fleet, flow)
     session_id = asked(fleet, vm_id)
-    endpoint = consoles.open(session_id, "secret-token")
+    endpoint = shown(consoles.open(session_id, "secret-token"))
     [proxy] = proxies(fleet)
     assert (proxy.state, [nic["role"] for nic in proxy.nics]) == ("Running", ["control", "public"])
     assert proxy.id in fleet.hypervisor.running
@@ -138,6 +144,56 @@ def test_neither_token_nor_password_is_kept_in_the_clear(fleet: Fleet, flow: Flo
     stored = b"".join(path.read_bytes() for path in database.parent.glob("gatehouse.db*"))
     assert b"secret-token" not in stored and b"s3cret12" not in stored
     assert token_hash("secret-token").encode() in stored
+
+
+def test_a_session_waits_for_a_proxy_that_takes_long_to_start(
+    fleet: Fleet, flow: Flow, consoles: Consoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm_id, boots = running_vm(fleet, flow), threading.Event()
+    for name in ("START_WAIT", "RESUME_WAIT"):
+        monkeypatch.setattr(f"controlplane.console.consoles.{name}", 0.3)
+
+    def wait(instance_id: str) -> None:
+        assert boots.wait(30)
+
+    fleet.hypervisor.fail = wait
+    session_id, token = asked(fleet, vm_id), "secret-token"
+    assert consoles.open(session_id, token) == Starting(token)
+    assert consoles.resume(token_hash(token), token) == Starting(token)
+    assert fleet.read(ConsoleSession, session_id).state == "Pending"
+    with pytest.raises(NoConsoleError, match="not valid any more"):
+        consoles.resume(token_hash("guessed"), "guessed")
+    boots.set()
+    endpoint = wait_for(lambda: shown(consoles.resume(token_hash(token), token)), 30, "the proxy")
+    assert endpoint.token == token and sessions_of(served(fleet)) == [session_id]
+    # its link is told once
+    with pytest.raises(NoConsoleError, match="not valid any more"):
+        consoles.resume(token_hash(token), token)
+
+
+def test_who_waits_for_a_proxy_that_cannot_start_is_told(
+    fleet: Fleet, flow: Flow, consoles: Consoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm_id, boots = running_vm(fleet, flow), threading.Event()
+    for name in ("START_WAIT", "RESUME_WAIT"):
+        monkeypatch.setattr(f"controlplane.console.consoles.{name}", 0.3)
+
+    def fail(instance_id: str) -> None:
+        assert boots.wait(30)
+        raise HypervisorError("no room on any host")
+
+    fleet.hypervisor.fail = fail
+    session_id, token = asked(fleet, vm_id), "secret-token"
+    assert consoles.open(session_id, token) == Starting(token)
+    boots.set()
+
+    def told() -> bool:
+        with pytest.raises(NoConsoleError, match="no console proxy with room"):
+            consoles.resume(token_hash(token), token)
+        return True
+
+    wait_for(told, 30, "the failure")
+    assert fleet.read(ConsoleSession, session_id).state == "Ended"
 
 
 def test_a_zone_without_a_free_public_address_says_so_and_the_session_is_over(
@@ -255,7 +311,7 @@ def test_many_at_once_share_one_new_proxy(fleet: Fleet, flow: Flow, consoles: Co
     vm_id = running_vm(fleet, flow)
     waiting = [(asked(fleet, vm_id, f"token-{number}"), f"token-{number}") for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        hosts = {endpoint.host for endpoint in pool.map(lambda pair: consoles.open(*pair), waiting)}
+        hosts = {shown(endpoint).host for endpoint in pool.map(lambda pair: consoles.open(*pair), waiting)}
     assert len(hosts) == 1 and len(sessions_of(served(fleet))) == 8
 
 
@@ -423,7 +479,7 @@ def test_names_and_certificate_follow_the_domain(fleet: Fleet, flow: Flow, conso
     assert state["dns"]["domain"] == "console.example.com"
     assert state["dns"]["ranges"] == [{"first": "198.51.100.10", "last": "198.51.100.19"}]
     assert state["dns"]["nameservers"] == [_address(fleet)]
-    endpoint = consoles.open(asked(fleet, vm_id, "token-2"), "token-2")
+    endpoint = shown(consoles.open(asked(fleet, vm_id, "token-2"), "token-2"))
     assert endpoint.host == f"{_address(fleet).replace('.', '-')}.console.example.com"
 
 
