@@ -283,8 +283,8 @@ def test_a_destroyed_proxy_is_replaced(cloud: Cloud, tenant: CloudStack, person:
 def test_another_proxy_starts_before_the_first_is_full_and_idle_ones_go(
     cloud: Cloud, tenant: CloudStack, person: Person, vm: str
 ) -> None:
-    chosen = {"session.max": "2", "capacity.standby": "2", "loadscan.interval": "500", "idle.wait": "1"}
-    _set(cloud, chosen)
+    _without_proxies(cloud)
+    _set(cloud, {"session.max": "2", "capacity.standby": "2", "loadscan.interval": "500", "idle.wait": "1"})
     try:
         first = first_console_of(tenant, vm)
         watching = [person.run(first, hold=60)]
@@ -308,31 +308,31 @@ def test_another_proxy_starts_before_the_first_is_full_and_idle_ones_go(
         _set(cloud, {"session.max": "50", "capacity.standby": "10", "idle.wait": "1800"})
 
 
+def _without_proxies(cloud: Cloud) -> None:
+    """Nobody watches, and there is no proxy; one that is destroyed would be built again."""
+    _set(cloud, {"disabled": "true", "loadscan.interval": "500"})
+    wait_for(lambda: proxies(cloud) == [], 60, "no proxy", interval=0.5)
+    _set(cloud, {"disabled": "false"})
+
+
 def _set(cloud: Cloud, settings: dict[str, str]) -> None:
     for name, value in settings.items():
         cloud.admin.updateConfiguration(name=f"consoleproxy.{name}", value=value)
 
 
 def test_the_minimum_is_there_before_anybody_asks(cloud: Cloud, tenant: CloudStack, person: Person, vm: str) -> None:
-    for proxy in proxies(cloud):
-        cloud.admin.destroySystemVm(id=proxy["id"])
+    _without_proxies(cloud)
     _set(cloud, {"minimum": "1", "loadscan.interval": "500"})
-    for _ in range(2):
-        wait_for(lambda: [one["agentstate"] for one in proxies(cloud)] == ["Up"], 60, "a proxy")
-        # the first call is answered
-        assert person.open(console_of(tenant, vm))["status"] == 101
-        # and so after a restart of the control plane that finds none
-        cloud.admin.destroySystemVm(id=proxies(cloud)[0]["id"])
-        cloud.kill()
-        cloud.start()
+    wait_for(lambda: [one["agentstate"] for one in proxies(cloud)] == ["Up"], 60, "a proxy")
+    # the first call is answered
+    assert person.open(console_of(tenant, vm))["status"] == 101
 
 
 def test_a_page_waits_for_a_proxy_and_shows_the_screen_then(
     cloud: Cloud, tenant: CloudStack, vm: str, tmp_path: Path
 ) -> None:
     _set(cloud, {"minimum": "0"})
-    for proxy in proxies(cloud):
-        cloud.admin.destroySystemVm(id=proxy["id"])
+    _without_proxies(cloud)
     hold = cloud.data / screens.HOLD
     hold.touch()
 
