@@ -26,6 +26,9 @@ FOLDERS = ("volumes", "snapshots")
 #: magic, version, backing file's place and length, cluster bits, size (qcow2's specification, header)
 _HEADER = struct.Struct(">4sIQIIQ")
 
+#: user_namespaces(7)
+_SETGROUPS = Path("/proc/self/setgroups")
+
 #: user and group
 User = tuple[int, int]
 
@@ -152,7 +155,7 @@ class Volumes:
 
     def _run(self, words: Sequence[str], seconds: int) -> None:
         user, group = self._user()
-        powerless = ["--no-new-privs", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+        powerless = ["--no-new-privs", _groups(), "--inh-caps=-all", "--bounding-set=-all"]
         apart = ["unshare", "--net", "--", "setpriv", f"--reuid={user}", f"--regid={group}", *powerless, "--"]
         command = limited(words, seconds)
         try:
@@ -163,6 +166,11 @@ class Volumes:
             if "lock" in str(error):
                 raise HypervisorError("a virtual machine is using the volume; stop it, or detach the volume") from error
             raise HypervisorError(f"qemu-img {words[0]} failed: {error.stderr.strip()}") from error
+
+
+def _groups() -> str:
+    """How setpriv(1) is to treat groups: a user namespace of one user has no others, and cannot say so (setgroups)."""
+    return "--keep-groups" if _SETGROUPS.read_text().strip() == "deny" else "--clear-groups"
 
 
 def _fresh(path: Path) -> Path:

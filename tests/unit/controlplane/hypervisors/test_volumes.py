@@ -121,3 +121,14 @@ def test_a_disk_in_use_is_told(volumes: Volumes, tmp_path: Path, qemu_img: QemuI
     qemu_img.error = 'Failed to get "write" lock'
     with pytest.raises(HypervisorError, match="a virtual machine is using the volume"):
         volumes.resize(source, 2 << 20)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root it has nobody else to be")
+@pytest.mark.parametrize(("said", "groups"), [("allow", "--clear-groups"), ("deny", "--keep-groups")])
+def test_where_there_are_no_other_groups_they_are_not_given_up(
+    volumes: Volumes, tmp_path: Path, qemu_img: QemuImg, monkeypatch: pytest.MonkeyPatch, said: str, groups: str
+) -> None:
+    (tmp_path / "setgroups").write_text(f"{said}\n")
+    monkeypatch.setattr(module, "_SETGROUPS", tmp_path / "setgroups")
+    volumes.create(tmp_path / "volumes/a.qcow2", 1)
+    assert groups in qemu_img.calls[-1]
