@@ -20,6 +20,7 @@ from starlette.responses import Response as HttpResponse
 from controlplane.api.call import Runtime
 from controlplane.api.passwords import token_hash
 from controlplane.console.names import Endpoint
+from controlplane.console.settings import words
 from controlplane.errors import ApiError
 
 PAGE = "/client/console"
@@ -30,11 +31,11 @@ _SERVED = {
     f"{PAGE}.js": ("console.js", "text/javascript; charset=utf-8"),
     f"{PAGE}.css": ("console.css", "text/css; charset=utf-8"),
 }
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors {}"
+)
 _HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
-    ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -62,16 +63,27 @@ def add_starting_page(app: FastAPI, runtime: Runtime, workers: anyio.CapacityLim
 
     app.add_api_route(f"{PAGE}/ready", ready, methods=["POST"])
     for path, (name, kind) in _SERVED.items():
-        app.add_api_route(path, _file(name, kind), methods=["GET"])
+        app.add_api_route(path, _file(name, kind, runtime, workers), methods=["GET"])
 
 
-def _file(name: str, kind: str) -> Callable[[], Awaitable[HttpResponse]]:
+def _file(
+    name: str, kind: str, runtime: Runtime, workers: anyio.CapacityLimiter
+) -> Callable[[], Awaitable[HttpResponse]]:
     body = (_FILES / name).read_bytes()
 
     async def get() -> HttpResponse:
-        return HttpResponse(body, media_type=None, headers={**_HEADERS, "Content-Type": kind})
+        policy = await anyio.to_thread.run_sync(_policy, runtime, limiter=workers)
+        headers = {**_HEADERS, "Content-Security-Policy": policy, "Content-Type": kind}
+        return HttpResponse(body, media_type=None, headers=headers)
 
     return get
+
+
+def _policy(runtime: Runtime) -> str:
+    """Who may show consoles in a frame may show this page too."""
+    with runtime.database.reading() as session:
+        ancestors = runtime.configuration.get(session, "consoleproxy.frame.ancestors")
+    return _POLICY.format(" ".join(words(ancestors)) or "'none'")
 
 
 async def _token(http: HttpRequest) -> str:

@@ -93,7 +93,12 @@ def test_a_page_waits_for_a_proxy_that_is_being_started(bob: Tenant, acting: Act
         answer = http.request("GET", path=f"/client/console{path}")
         assert answer.status_code == 200 and answer.headers["content-type"] == f"{kind}; charset=utf-8"
         assert "default-src 'none'; script-src 'self'" in answer.headers["content-security-policy"]
+        assert answer.headers["content-security-policy"].endswith("; frame-ancestors 'none'")
         assert answer.headers["referrer-policy"] == "no-referrer"
+    with acting.database.transaction() as session:
+        acting.configuration.set(session, "consoleproxy.frame.ancestors", "'self', https://cloud.example")
+    policy = http.request("GET", path="/client/console").headers["content-security-policy"]
+    assert policy.endswith("; frame-ancestors 'self' https://cloud.example")
 
 
 @pytest.mark.parametrize("host", ["evil.example/path", "a b", "<script>", ""])
