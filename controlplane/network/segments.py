@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane.convergence.intent.rows import public_segment
-from controlplane.errors import CapacityError
+from controlplane.errors import CapacityError, ParameterError
 from controlplane.hypervisors.base import Segment, Wire
 from controlplane.store.models import Network, PhysicalNetwork
 from controlplane.store.models import VlanIpRange as PublicRange
@@ -81,18 +81,31 @@ def isolation(physical: PhysicalNetwork) -> Literal["vlan", "vxlan"]:
     return "vxlan" if "VXLAN" in methods[:1] else "vlan"
 
 
+def numbers(physical: PhysicalNetwork) -> list[range]:
+    """The numbers that isolated networks of a physical network get. Raises ParameterError naming what is no range."""
+    most = 16_777_215 if isolation(physical) == "vxlan" else 4094
+    found = []
+    for part in (physical.vlan or "").split(","):
+        if not part.strip():
+            continue
+        bounds = _RANGE.fullmatch(part.strip())
+        first, last = (int(bounds[1]), int(bounds[2] or bounds[1])) if bounds else (0, 0)
+        if not 1 <= first <= last <= most:
+            raise ParameterError(
+                f"vlan: {part.strip()!r} is no range from 1 to {most}, such as 100-199 or 100-149,200-249"
+            )
+        found.append(range(first, last + 1))
+    return found
+
+
 def _free_number(session: Session, physical: PhysicalNetwork) -> int:
     there = Network.physical_network_id == physical.id, Network.removed.is_(None), Network.vni.is_not(None)
     taken = set(session.scalars(select(Network.vni).where(*there)))
-    for part in (physical.vlan or "").split(","):
-        found = _RANGE.fullmatch(part.strip())
-        if found is None:
-            continue
-        first, last = int(found[1]), int(found[2] or found[1])
-        for number in range(max(first, CONTROL_VNI + 1), last + 1):
-            if number not in taken:
+    for part in numbers(physical):
+        for number in part:
+            if number > CONTROL_VNI and number not in taken:
                 return number
     raise CapacityError(
         f"physical network {physical.name} has no {isolation(physical).upper()} number left; give it a wider range "
-        "(vlan)"
+        "(updatePhysicalNetwork, vlan)"
     )

@@ -12,6 +12,7 @@ from controlplane.api.call import Call
 from controlplane.api.command import ROOT, Async, ListParams, Params, Response, command, param, shown
 from controlplane.errors import InUseError, ParameterError, unknown_id
 from controlplane.jobs import completion
+from controlplane.network import segments
 from controlplane.network.supported import SERVICES, VIRTUAL_ROUTER
 from controlplane.store.models import AsyncJob, Network, PhysicalNetwork, VlanIpRange, Zone
 
@@ -106,6 +107,7 @@ def create_physical_network(call: Call, params: CreatePhysicalNetwork) -> Async:
         isolation_methods=params.isolationmethods or ["VLAN"],
         tags=params.tags or [],
     )
+    segments.numbers(row)
     call.session.add(row)
     call.session.flush()
     return Async(
@@ -115,6 +117,46 @@ def create_physical_network(call: Call, params: CreatePhysicalNetwork) -> Async:
         completion="physicalnetwork.show",
         arguments={"id": row.id},
     )
+
+
+class UpdatePhysicalNetwork(Params):
+    id: str = param("physical network id", entity="PhysicalNetwork")
+    vlan: str | None = param("the VLAN or VXLAN ids for guest networks, e.g. 100-199", default=None, clears=True)
+    tags: list[str] | None = param("Tag the physical network", default=None)
+
+
+@command(
+    "updatePhysicalNetwork",
+    description="Updates a physical network",
+    params=UpdatePhysicalNetwork,
+    response=PhysicalNetworkResponse,
+    object_name="physicalnetwork",
+    roles=ROOT,
+    is_async=True,
+    event="PHYSICAL.NETWORK.UPDATE",
+)
+def update_physical_network(call: Call, params: UpdatePhysicalNetwork) -> Async:
+    row = call.lookup(PhysicalNetwork, params.id)
+    if params.vlan is not None:
+        row.vlan = params.vlan or None
+        _check_used(call, row)
+    if params.tags is not None:
+        row.tags = params.tags
+    call.session.flush()
+    doing = f"updating physical network {row.name}"
+    return Async("PhysicalNetwork", row.id, doing, completion="physicalnetwork.show", arguments={"id": row.id})
+
+
+def _check_used(call: Call, row: PhysicalNetwork) -> None:
+    """InUseError when a network has a number that is in none of the ranges."""
+    ranges = segments.numbers(row)
+    used = select(Network).where(
+        Network.physical_network_id == row.id, Network.removed.is_(None), Network.vni.is_not(None)
+    )
+    for network in call.session.scalars(used):
+        given = network.offering.guest_ip_type != "Shared"
+        if given and not any(network.vni in numbers for numbers in ranges):
+            raise InUseError(f"vlan: network {network.name} has number {network.vni}, which the ranges must include")
 
 
 class DeletePhysicalNetwork(Params):

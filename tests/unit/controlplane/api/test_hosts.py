@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controlplane.hypervisors.base import HostFacts, HypervisorError
-from controlplane.store.models import Host
+from controlplane.store.models import Host, Network
 from tests.control import Caller, FakeRuntime
 
 URL = "qemu+ssh://host2/system"
@@ -98,6 +98,24 @@ def test_capacity(admin: Caller) -> None:
     assert [row["type"] for row in admin("listCapacity", type=1)["capacity"]] == [1]
     refused = admin.error("updateConfiguration", name="mem.overprovisioning.factor", value="0.5")
     assert "takes a number from 1 to 100" in refused["errortext"]
+
+
+def test_a_physical_network_has_numbers_for_guest_networks(admin: Caller, runtime: FakeRuntime) -> None:
+    physical = admin("listPhysicalNetworks")["physicalnetwork"][0]["id"]
+    admin("updatePhysicalNetwork", id=physical, vlan="100-149,200", tags=["fast"])
+    [shown] = admin("listPhysicalNetworks")["physicalnetwork"]
+    assert (shown["vlan"], shown["tags"]) == ("100-149,200", "fast")
+    for wrong in ("0-10", "200-100", "4000-5000", "many"):
+        refused = admin.error("updatePhysicalNetwork", id=physical, vlan=f"100-149,{wrong}")
+        assert refused["errorcode"] == 431 and f"vlan: '{wrong}' is no range from 1 to 4094" in refused["errortext"]
+    offering = admin("listNetworkOfferings", guestiptype="Isolated", state="Enabled")["networkoffering"][0]["id"]
+    zone = admin("listZones")["zone"][0]["id"]
+    network = admin("createNetwork", name="n", displaytext="n", zoneid=zone, networkofferingid=offering)["network"]
+    with runtime.database.transaction() as session:
+        session.get_one(Network, network["id"]).vni = 120
+    refused = admin.error("updatePhysicalNetwork", id=physical, vlan="130-149")
+    assert refused["errorcode"] == 536 and "network n has number 120" in refused["errortext"]
+    assert admin("listPhysicalNetworks")["physicalnetwork"][0]["vlan"] == "100-149,200"
 
 
 def test_traffic_has_labels(admin: Caller) -> None:
