@@ -20,7 +20,7 @@ from controlplane.network import rates, segments, services
 from controlplane.securitygroups import desired
 from controlplane.securitygroups.compile import SERVICE
 from controlplane.storage import volumes as volume_rows
-from controlplane.store.models import Network, Nic, Vm, now
+from controlplane.store.models import Network, Nic, Vm, Volume, now
 from controlplane.workflows import networks, templates, volumes
 from controlplane.workflows.consoles import close_consoles
 from controlplane.workflows.flow import Flow
@@ -157,14 +157,20 @@ def _disks(flow: Flow, vm_id: str) -> tuple[GuestDisk, ...]:
                 )
         own = [(row.id, row.state) for row in there]
     for volume_id, state in own:
+        if state == "Ready":
+            continue
         if state in ("Resizing", "Migrating", "Reverting"):
             raise ApiError(f"a volume of virtual machine {name} is {state}; wait until that has ended, then start it")
         volumes.prepare(flow, volume_id)
-    with flow.core.database.transaction() as session:
+    with flow.core.database.reading() as session:
         there = [row for row in volume_rows.of_vm(session, vm_id) if row.path and row.state != "Detaching"]
-        for row in there:
-            row.attached = row.attached or now()
-        return tuple(volume_rows.disk_of(row) for row in there)
+        plugged = [row.id for row in there if row.attached is None]
+        disks = tuple(volume_rows.disk_of(row) for row in there)
+    if plugged:
+        with flow.core.database.transaction() as session:
+            for volume_id in plugged:
+                session.get_one(Volume, volume_id).attached = now()
+    return disks
 
 
 def _power_off(flow: Flow, vm_id: str, forced: bool) -> None:

@@ -100,6 +100,8 @@ def prepare(flow: Flow, volume_id: str) -> None:
         with flow.core.database.transaction() as session:
             volume = existing(session, volume_id)
             volume.state, volume.size, volume.uploaded = "Ready", size, False
+            if volume.type == "ROOT":
+                volume.attached = volume.attached or now()
             if size == 0:
                 # the hypervisor's guests have no disks
                 volume.path = ""
