@@ -81,7 +81,8 @@ def test_a_file_is_uploaded_with_progress(world: World, chromium: Browser) -> No
         seen = opened.evaluate("() => seen")
         assert opened.evaluate("() => document.getElementById('bar').value") == 100
     loaded = [now for now, _ in seen]
-    assert loaded == sorted(loaded) and len([now for now, total in seen if 0 < now < total]) >= 2
+    # a browser tells of it every 50 ms, in which much goes over here
+    assert loaded == sorted(loaded) and any(0 < now < total for now, total in seen)
     job = world.done(id)
     assert job.result is not None
     wanted = f"sha256:{hashlib.sha256(content).hexdigest()}"
