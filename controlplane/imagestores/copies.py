@@ -26,24 +26,38 @@ def pair(
     statement = select(StorageJob).where(
         StorageJob.zone_id == zone_id, StorageJob.kind == "copy", StorageJob.ended.is_(None)
     )
+    there = {row.id: row for row in serving}
     for job in session.scalars(statement.order_by(StorageJob.created)):
-        if job.appliance_id is not None:
-            if _has_link(session, job):
-                continue
-            desire(session, job.appliance_id)
-        job.appliance_id = None
-        able = [row for row in serving if jobs.has_store(session, row, job.store_id)]
-        sources = [
-            row for row in others(job.fields["source_zone"]) if jobs.has_store(session, row, job.fields["source_store"])
-        ]
-        if not able or not sources:
+        linked = _has_link(session, job)
+        if job.appliance_id is not None and linked:
             continue
-        load = jobs.load(session, [row.id for row in able])
-        chosen = min(able, key=lambda row: load[row.id])
-        url = links.for_peer(session, sources[0], job, chosen, now() + PATIENCE)
-        job.appliance_id, job.fields = chosen.id, {**job.fields, "url": url, "peer": sources[0].id}
-        session.flush()
-        desire(session, chosen.id)
+        if job.appliance_id is not None:
+            desire(session, job.appliance_id)
+            job.appliance_id = None
+        if not linked:
+            _introduce(session, job, serving, others(job.fields["source_zone"]))
+        elif job.fields["for"] not in there:
+            links.withdraw(session, job.id)
+        elif session.get_one(Appliance, job.fields["peer"]).observed_generation >= job.fields["generation"]:
+            # not before the source knows the link: it would be told that there is none
+            job.appliance_id = job.fields["for"]
+            session.flush()
+            desire(session, job.appliance_id)
+
+
+def _introduce(session: Session, job: StorageJob, serving: Sequence[Appliance], sources: Sequence[Appliance]) -> None:
+    """Make the link, at a source that has the object, for whom the job will be given to."""
+    able = [row for row in serving if jobs.has_store(session, row, job.store_id)]
+    having = [row for row in sources if jobs.has_store(session, row, job.fields["source_store"])]
+    if not able or not having:
+        return
+    load = jobs.load(session, [row.id for row in able])
+    chosen, source = min(able, key=lambda row: load[row.id]), having[0]
+    url = links.for_peer(session, source, job, chosen, now() + PATIENCE)
+    session.refresh(source, ["desired_generation"])
+    known = {"url": url, "peer": source.id, "for": chosen.id, "generation": source.desired_generation}
+    job.fields = {**job.fields, **known}
+    session.flush()
 
 
 def _has_link(session: Session, job: StorageJob) -> bool:

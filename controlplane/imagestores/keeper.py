@@ -19,6 +19,8 @@ from controlplane.workflows.flow import Locks
 
 log = logging.getLogger(__name__)
 
+#: seconds between two looks while a copy waits for its source to know of it
+SOON = 0.5
 #: for which jobs that have ended are remembered
 REMEMBERED = timedelta(days=7)
 
@@ -33,7 +35,11 @@ class StorageKeeper(SystemVmKeeper):
 
     def interval(self) -> float:
         with self._core.database.reading() as session:
-            return self._core.configuration.get_int(session, "secstorage.loadscan.interval") / 1000
+            usual = self._core.configuration.get_int(session, "secstorage.loadscan.interval") / 1000
+            pairing = select(StorageJob.id).where(
+                StorageJob.kind == "copy", StorageJob.appliance_id.is_(None), StorageJob.ended.is_(None)
+            )
+            return min(usual, SOON) if session.scalar(pairing.limit(1)) is not None else usual
 
     def before(self) -> None:
         with self._core.database.reading() as session:

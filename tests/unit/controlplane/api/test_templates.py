@@ -18,7 +18,7 @@ from controlplane.convergence.compile.memo import Memo
 from controlplane.convergence.compile.ssvm import compile_ssvm
 from controlplane.convergence.intent import ssvm as intent
 from controlplane.core import Core
-from controlplane.imagestores import images, jobs, shares, stores
+from controlplane.imagestores import copies, images, jobs, shares, stores
 from controlplane.imagestores.outcomes import settle
 from controlplane.store.models import Appliance, ImageStore, StorageJob, StorageLink, StoredImage, Zone, now
 from ssvm.document import SsvmDocument
@@ -445,7 +445,16 @@ def test_a_copy_is_made_by_two_ssvms(tenant: Tenant, acting: ActingRuntime, stor
         assert images.ready(session, "Template", id, tenant.zone) is not None
     assert "copied" in tenant.call.error("deleteTemplate", id=id, zoneid=tenant.zone)["errortext"]
     assert {entry["zoneid"] for entry in listed(tenant)} == {tenant.zone, other}
-    assert first
+    # the target is told when the source knows it, and not before
+    with acting.database.transaction() as session:
+        source, target = session.get_one(Appliance, first), Appliance(id="target", shares=[job.store_id])
+        source.observed_generation = source.desired_generation
+        for expected in (None, None):
+            copies.pair(session, other, [target], lambda zone_id: [source])
+            assert session.get_one(StorageJob, job.id).appliance_id is expected
+        link = session.scalars(select(StorageLink)).one()
+        assert (link.appliance_id, link.peer, link.token_hash) == (first, "target", None)
+        assert session.get_one(StorageJob, job.id).fields["generation"] > source.observed_generation
 
 
 # --- what the SSVM is told ------------------------------------------------------------------------------------------
