@@ -67,8 +67,10 @@ def waiting(world: World) -> tuple[str, str]:
 def send(opened: Page, origin: str, id: str, token: str, content: bytes) -> str:
     """Choose a file on the page; what the page says in the end."""
     opened.goto(f"{origin}/upload.html#{id}:{token}")
-    opened.set_input_files("#file", {"name": "disk.raw", "mimeType": "application/octet-stream", "buffer": content})
     state = "document.getElementById('state').value"
+    # another fragment of the same address loads nothing anew
+    opened.evaluate(f"() => {{ {state} = ''; }}")
+    opened.set_input_files("#file", {"name": "disk.raw", "mimeType": "application/octet-stream", "buffer": content})
     opened.wait_for_function(f"() => {state} !== ''", timeout=60_000)
     return str(opened.evaluate(f"() => {state}"))
 
