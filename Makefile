@@ -19,12 +19,8 @@ setup: packages $(VENV)/.installed $(PAGE)/node_modules/.package-lock.json ## in
 
 # apt runs only when a package is missing, so a second run is instant and works offline
 packages:
-	@missing=$$(for name in $$(sed 's/#.*//' packages.txt); do \
-	    dpkg-query -W -f '$${db:Status-Status}\n' $$name 2>/dev/null | grep -qx installed || echo $$name; done); \
-	if [ -n "$$missing" ]; then \
-	    echo "installing:" $$missing; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+	@command -v python3 >/dev/null || { apt-get update -qq && apt-get install -y -qq python3 >/dev/null; }
+	@python3 tools/packages.py packages.txt
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
