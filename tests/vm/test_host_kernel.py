@@ -1,4 +1,4 @@
-"""Security groups on Debian 13's own kernel, which tracks connections through bridges by itself."""
+"""Guests' ports and security groups on Debian 13's own kernel, which tracks connections through bridges by itself."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PATIENCE
-from tests.netns.hypervisor import test_securitygroups
+from tests.netns.hypervisor import test_antispoofing, test_securitygroups
 from tests.vm import debian_host
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: seconds for a machine to boot and for what takes some ten in a namespace
 LONGEST = 150 * PATIENCE
 TESTS = (
+    test_antispoofing.test_a_guest_sends_in_its_own_name_only,
     test_securitygroups.test_members_of_a_group_come_in_and_others_do_not,
     test_securitygroups.test_a_revoked_rule_ends_what_it_had_let_in_and_nothing_else,
 )
