@@ -1,7 +1,7 @@
 """The part of a file that has come so far: its bytes, and what is needed to ask for the rest.
 
-``<id>.data`` only grows; ``<id>.json`` says which file of the source it is a part of. A process that is killed at any
-point leaves a part that the next one goes on with.
+``<id>.data`` only grows; ``<id>.json`` says which file of the source it is a part of; whoever is at work on it has
+``<id>.lock`` locked. A process that is killed at any point leaves a part that the next one goes on with.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ssvm.errors import JobFailedError
+
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,18 @@ class Part:
         self.path = directory / f"{id}.data"
         self._about = directory / f"{id}.json"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # readable for the user that images are looked at by, who cannot enter the directory
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        # a file of its own: on NFS and 9P, flock(2) locks a file's bytes, which qemu-img could not lock then
+        self._lock = os.open(directory / f"{id}.lock", _OPEN, 0o600)
         try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # readable for the user that images are looked at by, who cannot enter the directory
+            self.descriptor = os.open(self.path, _OPEN, 0o644)
         except BlockingIOError as error:
-            os.close(self.descriptor)
+            os.close(self._lock)
             raise JobFailedError("internal", "another appliance is at work on this") from error
+        except OSError:
+            os.close(self._lock)
+            raise
         self.source = self._read()
 
     def _read(self) -> Source:
@@ -76,6 +83,7 @@ class Part:
 
     def close(self) -> None:
         os.close(self.descriptor)
+        os.close(self._lock)
 
 
 def remove(directory: Path, id: str) -> None:
