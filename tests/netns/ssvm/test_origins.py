@@ -184,7 +184,7 @@ def test_a_full_store(world: World, nginx: Nginx) -> None:
     assert world.ssvm.run(["find", small, "-type", "f"]).stdout == ""
     # an image that fits as it comes, and not when it is converted
     big = fetch(world, "two", store="small", convert="qcow2")
+    assert world.failed(big, "store-full") == "the store is full; make room in it, then try again"
     world.done(fetch(world, "two", store="small"))
-    world.ended(big)
     world.push(stores=stores, jobs=[])
     world.ssvm.run(["umount", small], check=False)
