@@ -16,6 +16,7 @@ from tests.netns.lab import Lab, Router
 from tests.vm.documents import Network
 from tests.vm.documents import build as build_network
 from tests.vm.qemu import QemuHypervisor
+from tests.vm.roadwarriors import RoadMachine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,6 +47,14 @@ def network(vm_lab: Lab) -> Network:
 @pytest.fixture
 def router(network: Network) -> Router:
     return network.router
+
+
+@pytest.fixture(scope="session")
+def roads(network: Network) -> Iterator[RoadMachine]:
+    """Devices outside of the router, in one machine of their own."""
+    machine = RoadMachine(network.lab, network.outside)
+    yield machine
+    machine.close()
 
 
 @pytest.hookimpl(wrapper=True)

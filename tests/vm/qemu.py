@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.run import run
-from controlplane.hypervisors.base import ApplianceSpec, HypervisorError, Instance, Power
+from controlplane.hypervisors.base import ApplianceSpec, HypervisorError, Instance, Nic, Power
 from controlplane.hypervisors.bridges import bridge_name, port_name
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
 from controlplane.hypervisors.portfilter.model import port_of
@@ -100,7 +100,7 @@ class QemuHypervisor(NamespaceHypervisor):
             given += ["-fw_cfg", f"name=opt/io.systemd.credentials/gatehouse.{name},file={path}"]
         vm.monitor.unlink(missing_ok=True)
         argv = [
-            *self._inside("qemu-system-x86_64"),
+            *self.inside("qemu-system-x86_64"),
             *machine_options(vm.spec.cpus),
             "-m",
             str(vm.spec.memory_mb),
@@ -120,22 +120,27 @@ class QemuHypervisor(NamespaceHypervisor):
     def _nics(self, vm: Vm) -> list[str]:
         options = []
         for number, nic in enumerate(vm.spec.nics):
-            tap = port_name(vm.spec.id, nic.mac)
-            if not self._ok("ip", "link", "show", tap):
-                run(self._inside("ip", "tuntap", "add", tap, "mode", "tap"))
-            # as for an appliance in a namespace: no filter of what it sends, for it routes
-            self._filter.set(tap, port_of(nic, appliance=True))
-            run(self._inside("ip", "link", "set", tap, "master", bridge_name(nic.segment), "up"))
+            tap = self.wire(vm.spec.id, nic)
             options += ["-netdev", f"tap,id=n{number},ifname={tap},script=no,downscript=no"]
             options += ["-device", f"virtio-net-pci,netdev=n{number},mac={nic.mac}"]
         return options
+
+    def wire(self, instance_id: str, nic: Nic) -> str:
+        """The tap of a machine's NIC, on the bridge of the NIC's segment; its name."""
+        tap = port_name(instance_id, nic.mac)
+        if not self._ok("ip", "link", "show", tap):
+            run(self.inside("ip", "tuntap", "add", tap, "mode", "tap"))
+        # as for an appliance in a namespace: no filter of what it sends, for it routes
+        self._filter.set(tap, port_of(nic, appliance=True))
+        run(self.inside("ip", "link", "set", tap, "master", bridge_name(nic.segment), "up"))
+        return tap
 
     def move_nic(self, instance_id: str, mac: str, segment: str) -> None:
         """Plug a NIC into another segment, as if its cable was."""
         vm = self.vms[instance_id]
         nics = tuple(replace(nic, segment=segment) if nic.mac == mac else nic for nic in vm.spec.nics)
         vm.spec = replace(vm.spec, nics=nics)
-        run(self._inside("ip", "link", "set", port_name(instance_id, mac), "master", bridge_name(segment)))
+        run(self.inside("ip", "link", "set", port_name(instance_id, mac), "master", bridge_name(segment)))
 
     def stop(self, instance_id: str, *, force: bool = False) -> None:
         vm = self.vms.get(instance_id)
@@ -219,14 +224,14 @@ class QemuHypervisor(NamespaceHypervisor):
         if vm is None:
             return super().command(instance_id, argv)
         address = json.loads(vm.credentials["identity.json"])["control"]["address"].partition("/")[0]
-        return self._inside(*ssh.command(vm.key, address, argv))
+        return self.inside(*ssh.command(vm.key, address, argv))
 
-    def _inside(self, *argv: str) -> list[str]:
+    def inside(self, *argv: str) -> list[str]:
         """The command in the fabric's network namespace."""
         return ["nsenter", f"--net={self.directory / 'fabric/net'}", *argv]
 
     def _ok(self, *argv: str) -> bool:
-        return run(self._inside(*argv), check=False).returncode == 0
+        return run(self.inside(*argv), check=False).returncode == 0
 
 
 DEVICES = (
