@@ -124,7 +124,8 @@ def test_a_control_plane_that_was_killed_adopts_its_machines(
 def test_a_guest_that_shuts_itself_down_is_stopped_and_starts_again(
     cloud: VirtualCloud, api: CloudStack, vm: Answer
 ) -> None:
-    cloud.sh(vm["id"], "poweroff")
+    # once the guest's agent has answered
+    cloud.sh(vm["id"], "{ sleep 1; poweroff; } >/dev/null 2>&1 &")
     wait_for(
         lambda: api.listVirtualMachines(id=vm["id"])["virtualmachine"][0]["state"] == "Stopped",
         BOOT,
