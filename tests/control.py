@@ -21,7 +21,7 @@ from controlplane.api.signing import sign, texts_to_sign
 from controlplane.configuration import Configuration
 from controlplane.console import sessions
 from controlplane.console.consoles import NoConsoleError
-from controlplane.console.names import Endpoint, Starting
+from controlplane.console.endpoints import Endpoint, Starting
 from controlplane.hypervisors.base import HostFacts, Hypervisor
 from controlplane.pki import Authority
 from controlplane.secrets import Secrets, load_secrets

@@ -18,7 +18,7 @@ from controlplane.api.command import DOMAIN_ADMIN, ROOT_ADMIN, Command
 from controlplane.api.sessions import Limiter
 from controlplane.configuration import Configuration
 from controlplane.console import sessions as consoles
-from controlplane.console.names import Endpoint, Starting
+from controlplane.console.endpoints import Endpoint, Starting
 from controlplane.errors import ParameterError, PermissionDeniedError, UnauthenticatedError, unknown_id
 from controlplane.hypervisors.base import Hypervisor
 from controlplane.network import limits

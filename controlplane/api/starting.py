@@ -19,7 +19,7 @@ from starlette.responses import Response as HttpResponse
 
 from controlplane.api.call import Runtime
 from controlplane.api.passwords import token_hash
-from controlplane.console.names import Endpoint
+from controlplane.console.endpoints import Endpoint
 from controlplane.console.settings import words
 from controlplane.errors import ApiError
 

@@ -9,17 +9,18 @@ import time
 from sqlalchemy.orm import Session
 
 from appliance.errors import GatehouseError
-from controlplane import systemvms
 from controlplane.console import recordings, sessions, zones
-from controlplane.console.capacity import choose
+from controlplane.console.endpoints import Endpoint, Starting
 from controlplane.console.keeper import Keeper
-from controlplane.console.names import Endpoint, Names, Starting, names_of
 from controlplane.convergence.reconciler import Reconciler, WaitError
 from controlplane.core import Core
 from controlplane.errors import ApiError, InUseError
 from controlplane.hypervisors.base import ConsoleTarget
 from controlplane.store.models import ConsoleSession, Vm, Zone
 from controlplane.store.recordings import Recording
+from controlplane.systemvms import rows as systemvms
+from controlplane.systemvms.capacity import choose
+from controlplane.systemvms.names import Names, names_of
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane.console import recordings, sessions, zones
-from controlplane.console.capacity import Action, plan
 from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core
 from controlplane.store.models import Account, ConsoleSession, User, Vm, Zone, now
-from controlplane.systemvmkeeper import SystemVmKeeper
+from controlplane.systemvms.capacity import Action, plan
+from controlplane.systemvms.keeper import SystemVmKeeper
 from controlplane.workflows.flow import Locks
 
 log = logging.getLogger(__name__)

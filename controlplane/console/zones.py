@@ -1,4 +1,4 @@
-"""A zone's console proxies as ``capacity`` looks at them."""
+"""A zone's console proxies as ``systemvms.capacity`` looks at them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Collection
 
 from sqlalchemy.orm import Session
 
-from controlplane import systemvms
 from controlplane.configuration import Configuration
 from controlplane.console import sessions
-from controlplane.console.capacity import Limits, Proxy
 from controlplane.convergence.reconciler import Reconciler
 from controlplane.store.models import Zone, now
+from controlplane.systemvms import capacity
+from controlplane.systemvms import rows as systemvms
+from controlplane.systemvms.capacity import Limits, SystemVm
 
 ROLE = "consoleproxy"
 
@@ -22,26 +23,22 @@ def limits_of(configuration: Configuration, session: Session, zone: Zone) -> Lim
     def number(name: str) -> int:
         return configuration.get_int(session, f"consoleproxy.{name}", zone=zone.id)
 
-    return Limits(
+    return capacity.limits_of(
+        number,
+        # no new ones in a zone that an operator disabled
+        open=zone.allocation_state == "Enabled",
         disabled=configuration.get_bool(session, "consoleproxy.disabled", zone=zone.id),
-        # no new ones in a zone that an operator disabled; those there are serve on
-        minimum=number("minimum") if zone.allocation_state == "Enabled" else 0,
-        most=number("launch.max"),
-        session_max=number("session.max"),
-        standby=number("capacity.standby"),
-        idle_wait=number("idle.wait"),
-        restart_wait=number("restart.wait"),
     )
 
 
 def proxies_of(
     configuration: Configuration, session: Session, reconciler: Reconciler, zone_id: str, busy: Collection[str] = ()
-) -> list[Proxy]:
+) -> list[SystemVm]:
     """The zone's proxies, the oldest first. ``busy``: ids of those that something is being done to."""
     rows = systemvms.of_zone(session, zone_id, ROLE)
     load = sessions.load(session, [row.id for row in rows])
     return [
-        Proxy(
+        SystemVm(
             id=row.id,
             state=row.state,
             sessions=load[row.id],

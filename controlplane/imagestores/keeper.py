@@ -8,13 +8,13 @@ from datetime import timedelta
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
-from controlplane import systemvms
-from controlplane.console.capacity import BLINK, Action, plan
 from controlplane.convergence.reconciler import Reconciler
 from controlplane.core import Core
 from controlplane.imagestores import copies, jobs, links, shares, zones
 from controlplane.store.models import Appliance, StorageJob, StorageLink, Zone, now
-from controlplane.systemvmkeeper import SystemVmKeeper
+from controlplane.systemvms import rows as systemvms
+from controlplane.systemvms.capacity import BLINK, Action, plan
+from controlplane.systemvms.keeper import SystemVmKeeper
 from controlplane.workflows.flow import Locks
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class StorageKeeper(SystemVmKeeper):
         there = zones.ssvms_of(session, self._reconciler, zone.id, self.busy())
         waiting = jobs.unassigned(session, zone.id)
         actions = plan(limits, there, wanted=bool(waiting))
-        doomed = {action.proxy for action in actions}
+        doomed = {action.vm_id for action in actions}
         wanted = set(shares.names(session, zone.id))
         for one in there:
             row = session.get_one(Appliance, one.id)

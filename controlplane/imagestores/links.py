@@ -10,13 +10,13 @@ from hashlib import sha256
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from controlplane import systemvms
 from controlplane.configuration import Configuration
-from controlplane.console.names import names_of
 from controlplane.convergence.desired import desire
 from controlplane.errors import ApiError
 from controlplane.imagestores import shares
 from controlplane.store.models import Appliance, ImageStore, StorageJob, StorageLink, now
+from controlplane.systemvms import rows as systemvms
+from controlplane.systemvms.names import names_of
 
 DOMAIN = "secstorage.ssl.cert.domain"
 #: port of SSVMs towards others (``ssvm.services.storage.model.section.Storage.peer_port``)

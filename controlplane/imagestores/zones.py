@@ -1,4 +1,4 @@
-"""A zone's secondary-storage VMs as ``console.capacity`` looks at system VMs: by the jobs that they have."""
+"""A zone's secondary-storage VMs as ``systemvms.capacity`` looks at system VMs: by the jobs that they have."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from controlplane import systemvms
 from controlplane.configuration import Configuration
-from controlplane.console.capacity import Limits, Proxy
 from controlplane.convergence.reconciler import Reconciler
 from controlplane.imagestores import jobs, shares, stores
 from controlplane.store.models import StorageJob, StorageLink, Zone, now
+from controlplane.systemvms import capacity
+from controlplane.systemvms import rows as systemvms
+from controlplane.systemvms.capacity import Limits, SystemVm
 
 
 def limits_of(configuration: Configuration, session: Session, zone: Zone) -> Limits:
@@ -22,25 +23,17 @@ def limits_of(configuration: Configuration, session: Session, zone: Zone) -> Lim
     def number(name: str) -> int:
         return configuration.get_int(session, f"secstorage.{name}", zone=zone.id)
 
-    has_stores = bool(stores.of_zone(session, zone.id))
-    return Limits(
-        disabled=False,
-        minimum=number("minimum") if has_stores and zone.allocation_state == "Enabled" else 0,
-        most=number("launch.max"),
-        session_max=number("session.max"),
-        standby=number("capacity.standby"),
-        idle_wait=number("idle.wait"),
-        restart_wait=number("restart.wait"),
-    )
+    open = bool(stores.of_zone(session, zone.id)) and zone.allocation_state == "Enabled"
+    return capacity.limits_of(number, open=open)
 
 
-def ssvms_of(session: Session, reconciler: Reconciler, zone_id: str, busy: Collection[str] = ()) -> list[Proxy]:
+def ssvms_of(session: Session, reconciler: Reconciler, zone_id: str, busy: Collection[str] = ()) -> list[SystemVm]:
     """The zone's SSVMs, the oldest first. A link that somebody may use counts as a job. ``busy``: those that something
     is being done to."""
     rows = systemvms.of_zone(session, zone_id, shares.ROLE)
     load = jobs.load(session, [row.id for row in rows])
     return [
-        Proxy(
+        SystemVm(
             id=row.id,
             state=row.state,
             sessions=load[row.id] + _links(session, row.id),

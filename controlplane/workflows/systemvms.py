@@ -7,12 +7,12 @@ import time
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane import systemvms as rows
 from controlplane.appliances import machines
 from controlplane.convergence.desired import desire
 from controlplane.convergence.roles import desire_setting, role_of
 from controlplane.errors import ApiError
 from controlplane.store.models import Appliance, Zone
+from controlplane.systemvms import rows
 from controlplane.workflows import appliances
 from controlplane.workflows.flow import Flow
 

@@ -12,7 +12,7 @@ from controlplane.api.command import ROOT, Async, ListParams, Params, Response, 
 from controlplane.api.views.systemvms import SystemVmResponse, show_system_vms
 from controlplane.errors import ParameterError, unknown_id
 from controlplane.store.models import Appliance, AsyncJob, Cluster, Host, ServiceOffering
-from controlplane.systemvms import KINDS
+from controlplane.systemvms.rows import KINDS
 
 
 class ListSystemVms(ListParams):

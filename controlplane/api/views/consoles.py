@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from controlplane.api.command import Response, shown
 from controlplane.api.listing import OwnedResponse, owned_by
 from controlplane.api.starting import PAGE as STARTING_PAGE
-from controlplane.console.names import SOCKET, Endpoint, Starting
+from controlplane.console.endpoints import SOCKET, Endpoint, Starting
 from controlplane.store.models import Account, ConsoleSession, Host, User, Vm
 from controlplane.store.recordings import Recording, RecordingStore
 

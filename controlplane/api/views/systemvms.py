@@ -11,7 +11,7 @@ from controlplane.api.command import shown
 from controlplane.api.views.appliances import ApplianceResponse, common_of
 from controlplane.console import sessions
 from controlplane.store.models import Appliance, PublicIp, VlanIpRange
-from controlplane.systemvms import KINDS
+from controlplane.systemvms.rows import KINDS
 
 
 class SystemVmResponse(ApplianceResponse):

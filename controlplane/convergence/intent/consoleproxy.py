@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane import systemvms
 from controlplane.console import certificates
-from controlplane.console.names import names_of
 from controlplane.console.settings import words
 from controlplane.convergence.intent.systemvm import SystemVmIntent, common, outward
 from controlplane.core import Core
 from controlplane.store.models import Appliance, ConsoleSession, PublicIp, VlanIpRange, Vm
+from controlplane.systemvms import rows as systemvms
+from controlplane.systemvms.names import names_of
 
 #: states of sessions that a proxy may serve
 SERVED = ("Pending", "Open")

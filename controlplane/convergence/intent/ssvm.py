@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane import systemvms
 from controlplane.console import certificates
-from controlplane.console.names import names_of
 from controlplane.console.settings import words
 from controlplane.convergence.intent.systemvm import SystemVmIntent, common, outward
 from controlplane.core import Core
 from controlplane.imagestores import peers, shares, stores
 from controlplane.imagestores.links import DOMAIN
 from controlplane.store.models import Appliance, ImageStore, PeerCertificate, StorageJob, StorageLink, Zone
+from controlplane.systemvms import rows as systemvms
+from controlplane.systemvms.names import names_of
 
 #: where no server is for everybody (RFC 1918, 2544, 6598)
 _PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15")))

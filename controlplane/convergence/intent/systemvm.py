@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from controlplane import systemvms
 from controlplane.convergence.intent.rows import ApplianceNic, GuestNetwork, PublicAddress, public_segment
 from controlplane.store.models import Appliance, VlanIpRange
+from controlplane.systemvms import rows as systemvms
 
 
 @dataclass(frozen=True, kw_only=True)

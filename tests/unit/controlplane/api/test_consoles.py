@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from controlplane import systemvms
 from controlplane.api.passwords import token_hash
 from controlplane.api.signing import sign, texts_to_sign
 from controlplane.store.models import Appliance, ConsoleSession, User, Vm, Zone
+from controlplane.systemvms import rows as systemvms
 from tests.acting import ActingRuntime, Tenant
 from tests.control import answer_of
 

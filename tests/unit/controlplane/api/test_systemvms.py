@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import select
 
-from controlplane import systemvms
 from controlplane.console import certificates
 from controlplane.store.models import CustomCertificate, PublicIp, ServiceOffering, Zone
+from controlplane.systemvms import rows as systemvms
 from tests.acting import ActingRuntime, Tenant
 
 

@@ -13,7 +13,6 @@ import pytest
 from cryptography import x509
 from sqlalchemy import select
 
-from controlplane import systemvms
 from controlplane.convergence.compile.memo import Memo
 from controlplane.convergence.compile.ssvm import compile_ssvm
 from controlplane.convergence.intent import ssvm as intent
@@ -21,6 +20,7 @@ from controlplane.core import Core
 from controlplane.imagestores import copies, images, jobs, shares, stores
 from controlplane.imagestores.outcomes import settle
 from controlplane.store.models import Appliance, ImageStore, StorageJob, StorageLink, StoredImage, Zone, now
+from controlplane.systemvms import rows as systemvms
 from ssvm.document import SsvmDocument
 from ssvm.services.storage.model.report import Failure, JobReport, Result, StoreReport
 from tests.acting import ActingRuntime, Tenant

@@ -14,8 +14,8 @@ from sqlalchemy import select
 from controlplane.api.passwords import token_hash
 from controlplane.console import recordings, sessions
 from controlplane.console.consoles import Consoles, NoConsoleError
+from controlplane.console.endpoints import Endpoint, Starting
 from controlplane.console.keeper import Keeper
-from controlplane.console.names import Endpoint, Starting
 from controlplane.convergence.roles import desire_setting
 from controlplane.errors import ApiError
 from controlplane.hypervisors.base import ConsoleTarget, HypervisorError

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.console.capacity import Action, Limits, Proxy, choose, plan
+from controlplane.systemvms.capacity import Action, Limits, SystemVm, choose, plan
 
 LIMITS = Limits(disabled=False, minimum=0, most=3, session_max=10, standby=4, idle_wait=100.0, restart_wait=60.0)
 
 
-def proxy(id: str, sessions: int = 0, state: str = "Running", idle: float = 0.0, **values: float) -> Proxy:
-    return Proxy(id=id, state=state, sessions=sessions, idle=idle, **values)  # type: ignore[arg-type]
+def proxy(id: str, sessions: int = 0, state: str = "Running", idle: float = 0.0, **values: float) -> SystemVm:
+    return SystemVm(id=id, state=state, sessions=sessions, idle=idle, **values)  # type: ignore[arg-type]
 
 
 def kinds(actions: list[Action]) -> list[tuple[str, str | None]]:
-    return [(action.kind, action.proxy) for action in actions]
+    return [(action.kind, action.vm_id) for action in actions]
 
 
 def test_a_zone_where_nobody_asks_has_none() -> None:

@@ -15,13 +15,13 @@ from sqlalchemy.orm import Session
 
 from appliance.errors import GatehouseError
 from controlplane import events
-from controlplane.console.capacity import Action
 from controlplane.convergence.desired import desire
 from controlplane.convergence.reconciler import Reconciler
 from controlplane.convergence.roles import ROLES, role_of
 from controlplane.core import Core, Stopping
 from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
 from controlplane.store.models import Appliance, Zone
+from controlplane.systemvms.capacity import Action
 from controlplane.workflows import systemvms
 from controlplane.workflows.flow import Flow, Locks
 
@@ -125,7 +125,7 @@ class SystemVmKeeper(ABC):
         self._prepare()
 
     def _do(self, zone: Zone, action: Action) -> None:
-        vm_id = action.proxy or self._launch(zone)
+        vm_id = action.vm_id or self._launch(zone)
         if vm_id is None:
             return
         work: dict[str, Callable[[str, str], None]] = {
