@@ -23,6 +23,13 @@ def desire(session: Session, appliance_id: str) -> int:
     return session.execute(statement).scalar_one()
 
 
+def generation_of(session: Session, appliance: Appliance) -> int:
+    """The generation that is desired of an appliance now, with what the caller's transaction has asked for."""
+    session.flush()
+    session.refresh(appliance, ["desired_generation"])
+    return appliance.desired_generation
+
+
 def desire_network(session: Session, network_id: str) -> tuple[str, int] | None:
     """``desire`` for the router that serves a network: (appliance id, generation).
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane.convergence.desired import desire
+from controlplane.convergence.desired import desire, generation_of
 from controlplane.imagestores import jobs, links
 from controlplane.store.models import Appliance, StorageJob, StorageLink, now
 
@@ -54,8 +54,7 @@ def _introduce(session: Session, job: StorageJob, serving: Sequence[Appliance], 
     load = jobs.load(session, [row.id for row in able])
     chosen, source = min(able, key=lambda row: load[row.id]), having[0]
     url = links.for_peer(session, source, job, chosen, now() + PATIENCE)
-    session.refresh(source, ["desired_generation"])
-    known = {"url": url, "peer": source.id, "for": chosen.id, "generation": source.desired_generation}
+    known = {"url": url, "peer": source.id, "for": chosen.id, "generation": generation_of(session, source)}
     job.fields = {**job.fields, **known}
     session.flush()
 

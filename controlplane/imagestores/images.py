@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane.imagestores import jobs, links
-from controlplane.store.models import ImageStore, StorageJob, StoredImage, new_id, now
+from controlplane.imagestores import jobs, links, stores
+from controlplane.store.models import StorageJob, StoredImage, Zone, new_id, now
 
 #: purpose of jobs that make an image, and of those that remove one
 MAKE, REMOVE = "image", "remove"
@@ -24,16 +24,18 @@ _FOLDERS = {"Template": "template", "Volume": "volume", "Snapshot": "snapshot"}
 GIB = 1 << 30
 
 
-def create(
-    session: Session, *, owner_type: str, owner_id: str, zone_id: str, store: ImageStore, format: str
-) -> StoredImage:
-    """The row of a copy that a job is about to make. ``format`` is a document's."""
+def create(session: Session, *, owner_type: str, owner_id: str, zone: Zone, format: str) -> StoredImage:
+    """The row of a copy that a job is about to make. ``format`` is a document's.
+
+    Raises ParameterError when the zone has no store for it.
+    """
+    store = stores.choose(session, zone.id, zone.name)
     id = new_id()
     row = StoredImage(
         id=id,
         owner_type=owner_type,
         owner_id=owner_id,
-        zone_id=zone_id,
+        zone_id=zone.id,
         store_id=store.id,
         path=f"{_FOLDERS[owner_type]}/{owner_id}/{id}.{format}",
         format=format,

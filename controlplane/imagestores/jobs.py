@@ -10,10 +10,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.convergence.desired import desire
@@ -107,8 +108,8 @@ def unassigned(session: Session, zone_id: str) -> list[StorageJob]:
     return list(session.scalars(statement.order_by(StorageJob.created, StorageJob.id)))
 
 
-def assign(session: Session, zone_id: str, serving: Iterable[Appliance], most: int) -> list[str]:
-    """Give jobs that wait to SSVMs that serve, at most ``most`` each; ids of those that have a new document now.
+def assign(session: Session, zone_id: str, serving: Iterable[Appliance], most: int) -> None:
+    """Give jobs that wait to SSVMs that serve, at most ``most`` each, and have them get new documents.
 
     One of two jobs about the same object waits until the other has ended: it may be another SSVM's.
     """
@@ -116,14 +117,14 @@ def assign(session: Session, zone_id: str, serving: Iterable[Appliance], most: i
     # copies need two, see ``imagestores.copies``
     waiting = [job for job in unassigned(session, zone_id) if job.kind != "copy"]
     if not there or not waiting:
-        return []
+        return
     count = load(session, list(there))
     statement = select(StorageJob.store_id, StorageJob.path)
     taken = {
         tuple(row)
         for row in session.execute(statement.where(StorageJob.appliance_id.is_not(None), StorageJob.ended.is_(None)))
     }
-    woken = []
+    woken = set()
     for job in waiting:
         able = [id for id, row in there.items() if count[id] < most and _has_stores(session, row, job)]
         if not able or (job.store_id, job.path) in taken:
@@ -132,12 +133,10 @@ def assign(session: Session, zone_id: str, serving: Iterable[Appliance], most: i
         job.appliance_id = chosen
         count[chosen] += 1
         taken.add((job.store_id, job.path))
-        woken.append(chosen)
+        woken.add(chosen)
     session.flush()
-    woken = list(dict.fromkeys(woken))
     for id in woken:
         desire(session, id)
-    return woken
 
 
 def has_store(session: Session, appliance: Appliance, store_id: str) -> bool:
@@ -195,7 +194,7 @@ def _end(row: StorageJob, report: JobReport) -> None:
         row.result = report.result.model_dump()
 
 
-def wait(core: Core, job_id: str, timeout: float, stopping: Any = None) -> StorageJob:
+def wait(core: Core, job_id: str, timeout: float, stopping: Callable[[], bool] | None = None) -> StorageJob:
     """The job once it is done. Raises ApiError when it failed, was cancelled, or takes longer than ``timeout`` seconds.
 
     ``stopping``: says whether the control plane is being stopped; Stopping is raised then.
@@ -217,7 +216,6 @@ def wait(core: Core, job_id: str, timeout: float, stopping: Any = None) -> Stora
         time.sleep(LOOK)
 
 
-def forget(session: Session, before: Any) -> None:
+def forget(session: Session, before: datetime) -> None:
     """Remove the rows of jobs that ended before a time."""
-    for row in session.scalars(select(StorageJob).where(StorageJob.ended < before)):
-        session.delete(row)
+    session.execute(delete(StorageJob).where(StorageJob.ended < before))

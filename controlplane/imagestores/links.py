@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from controlplane.configuration import Configuration
@@ -114,15 +114,14 @@ def for_peer(session: Session, source: Appliance, job: StorageJob, peer: Applian
     return f"https://{systemvms.public_address(session, source.id).address}:{PEER_PORT}/peer/{row.id}"
 
 
-def withdraw(session: Session, subject_id: str) -> list[str]:
-    """End the links about something; ids of the SSVMs that have a new document now."""
-    rows = list(session.scalars(select(StorageLink).where(StorageLink.subject_id == subject_id)))
-    return _remove(session, rows)
+def withdraw(session: Session, subject_id: str) -> None:
+    """End the links about something. The next documents of their SSVMs go without them."""
+    _remove(session, StorageLink.subject_id == subject_id)
 
 
-def expire(session: Session) -> list[str]:
+def expire(session: Session) -> None:
     """Remove links whose time is over; as ``withdraw``."""
-    return _remove(session, list(session.scalars(select(StorageLink).where(StorageLink.expires <= now()))))
+    _remove(session, StorageLink.expires <= now())
 
 
 def release(session: Session, appliance_id: str) -> None:
@@ -130,11 +129,7 @@ def release(session: Session, appliance_id: str) -> None:
     session.execute(delete(StorageLink).where(StorageLink.appliance_id == appliance_id))
 
 
-def _remove(session: Session, rows: list[StorageLink]) -> list[str]:
-    woken = list(dict.fromkeys(row.appliance_id for row in rows))
-    for row in rows:
-        session.delete(row)
-    session.flush()
-    for id in woken:
-        desire(session, id)
-    return woken
+def _remove(session: Session, which: ColumnElement[bool]) -> None:
+    gone = session.scalars(delete(StorageLink).where(which).returning(StorageLink.appliance_id))
+    for appliance_id in dict.fromkeys(gone):
+        desire(session, appliance_id)

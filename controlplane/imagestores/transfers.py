@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from controlplane.configuration import Configuration
+from controlplane.convergence.desired import generation_of
 from controlplane.imagestores import images, links
 from controlplane.store.models import Appliance, StoredImage, Zone
 
@@ -40,7 +41,7 @@ def extract(session: Session, configuration: Configuration, image: StoredImage, 
         name=f"{plain or image.owner_id}.{image.format}",
         seconds=configuration.get_int(session, "extract.url.expiration.interval"),
     )
-    return Extract(row.id, ssvm.id, _generation(session, ssvm), url)
+    return Extract(row.id, ssvm.id, generation_of(session, ssvm), url)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def await_upload(
     return Upload(
         image.id,
         ssvm.id,
-        _generation(session, ssvm),
+        generation_of(session, ssvm),
         ticket.job.id,
         f"https://{host}/upload/{ticket.job.id}",
         ticket.expires,
@@ -78,9 +79,3 @@ def await_upload(
 def _ssvm(session: Session, image: StoredImage) -> Appliance:
     zone = session.get_one(Zone, image.zone_id)
     return links.serving(session, zone.id, zone.name, image.store_id)
-
-
-def _generation(session: Session, ssvm: Appliance) -> int:
-    session.flush()
-    session.refresh(ssvm, ["desired_generation"])
-    return ssvm.desired_generation

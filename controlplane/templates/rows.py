@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from controlplane.errors import InUseError, ParameterError
-from controlplane.imagestores import images, stores
+from controlplane.imagestores import images, jobs
 from controlplane.store.models import (
     Account,
     OsType,
@@ -50,11 +50,6 @@ class Wish:
     is_featured: bool = False
     is_extractable: bool = False
     is_dynamically_scalable: bool = False
-    password_enabled: bool = False
-    ssh_key_enabled: bool = False
-    bootable: bool = True
-    tag: str | None = None
-    details: dict[str, str] = field(default_factory=dict)
 
 
 def check_url(url: str) -> str:
@@ -86,11 +81,6 @@ def create(session: Session, wish: Wish) -> Template:
         is_featured=wish.is_featured,
         is_extractable=wish.is_extractable,
         is_dynamically_scalable=wish.is_dynamically_scalable,
-        password_enabled=wish.password_enabled,
-        ssh_key_enabled=wish.ssh_key_enabled,
-        bootable=wish.bootable,
-        tag=wish.tag,
-        details=dict(wish.details),
     )
     session.add(template)
     session.flush()
@@ -99,15 +89,8 @@ def create(session: Session, wish: Wish) -> Template:
 
 def new_image(session: Session, template: Template, zone: Zone, format: str | None = None) -> StoredImage:
     """The row of a copy that a job is about to make in a zone. Raises ParameterError when there is no store for it."""
-    store = stores.choose(session, zone.id, zone.name)
-    return images.create(
-        session,
-        owner_type="Template",
-        owner_id=template.id,
-        zone_id=zone.id,
-        store=store,
-        format=format or template.format.lower(),
-    )
+    format = format or template.format.lower()
+    return images.create(session, owner_type="Template", owner_id=template.id, zone=zone, format=format)
 
 
 def fetch(session: Session, template: Template, zone: Zone, limit: int) -> StorageJob:
@@ -144,11 +127,13 @@ def remove(session: Session, template: Template, zone: Zone | None = None) -> No
     gone = [row for row in rows if zone is None or row.zone_id == zone.id]
     if zone is not None and not gone:
         raise ParameterError(f"zoneid: {template.name} is not in zone {zone.name}")
-    sources = {row.id for row in gone}
-    left = [row for row in rows if row.id not in sources]
-    copying = select(StorageJob).where(StorageJob.kind == "copy", StorageJob.ended.is_(None))
+    left = [row for row in rows if row not in gone]
+    sources = {row.path for row in gone}
+    copying = select(StorageJob).where(
+        StorageJob.kind == "copy", StorageJob.ended.is_(None), StorageJob.subject_id.in_([row.id for row in left])
+    )
     for job in session.scalars(copying):
-        if job.subject_id in {row.id for row in left} and job.fields.get("source_path") in {row.path for row in gone}:
+        if job.fields.get("source_path") in sources:
             raise InUseError(
                 f"{template.name} is being copied to another zone; wait for that, or delete it there first"
             )
@@ -175,12 +160,6 @@ def check_deployable(session: Session, template: Template, zone: Zone) -> None:
         return
     if not there:
         raise ParameterError(f"templateid: template {template.name} is not in zone {zone.name}; see copyTemplate")
-    job = images_job(session, there[0])
+    job = jobs.newest(session, [there[0].id]).get(there[0].id)
     status = progress.status_of(there[0], job) or "it has not begun to come"
     raise ParameterError(f"templateid: template {template.name} is not ready in zone {zone.name}: {status}")
-
-
-def images_job(session: Session, image: StoredImage) -> StorageJob | None:
-    """The newest job about an image."""
-    newest = select(StorageJob).where(StorageJob.subject_id == image.id).order_by(StorageJob.created.desc())
-    return session.scalars(newest.limit(1)).first()

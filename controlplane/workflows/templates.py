@@ -5,16 +5,12 @@ from __future__ import annotations
 import logging
 
 from controlplane.errors import ApiError
-from controlplane.imagestores import images, jobs, shares
+from controlplane.imagestores import images, jobs
 from controlplane.store.models import StoredImage, Template, Vm, new_id
+from controlplane.workflows import exchange
 from controlplane.workflows.flow import Flow
 
 log = logging.getLogger(__name__)
-
-#: seconds that bringing an image to primary storage, or to another zone, may take
-PATIENCE = 6 * 3600.0
-#: purpose of jobs whose object the hypervisor takes
-BRING = "bring"
 
 
 def prepare_template(flow: Flow, template_id: str, zone_id: str) -> None:
@@ -50,33 +46,11 @@ def bring(flow: Flow, template_id: str, zone_id: str) -> None:
         if hypervisor.has_template(name):
             return
         flow.progress(f"template {label} is being copied to primary storage")
-        path = f"{new_id()}.qcow2"
-        with flow.core.database.transaction() as session:
-            row = jobs.start(
-                session,
-                zone_id=zone_id,
-                kind="convert",
-                store_id=shares.EXCHANGE,
-                path=path,
-                purpose=BRING,
-                subject_id=image.id,
-                fields={
-                    "source_store": image.store_id,
-                    "source_path": image.path,
-                    "format": image.format,
-                    # qcow2 is kept as it came
-                    **({} if image.format == "qcow2" else {"target_format": "qcow2"}),
-                },
-            )
-            job_id = row.id
-        flow.core.storage_changed.set()
         try:
-            jobs.wait(flow.core, job_id, PATIENCE, lambda: flow.reconciler.stopping)
-            hypervisor.add_template(name, shares.exchange(hypervisor) / path)
+            with exchange.brought(flow, image, f"{new_id()}.qcow2") as path:
+                hypervisor.add_template(name, path)
         except ApiError as error:
             raise ApiError(f"template {label} could not be copied to primary storage: {error.text}") from error
-        finally:
-            (shares.exchange(hypervisor) / path).unlink(missing_ok=True)
         log.info("template %s (%s) is in primary storage", label, name)
 
 
@@ -87,4 +61,4 @@ def _await(flow: Flow, image_id: str) -> None:
     if image.state == "Failed":
         raise ApiError(image.error or "it could not be made")
     if image.state == "Creating" and job is not None:
-        jobs.wait(flow.core, job.id, PATIENCE, lambda: flow.reconciler.stopping)
+        exchange.wait(flow, job.id)

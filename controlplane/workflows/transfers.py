@@ -11,15 +11,15 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from controlplane.errors import ApiError
-from controlplane.imagestores import images, jobs, shares
+from controlplane.imagestores import images, shares
 from controlplane.imagestores import stores as image_stores
-from controlplane.imagestores import transfers as exchange
+from controlplane.imagestores import transfers as image_transfers
 from controlplane.storage import transfers
 from controlplane.storage import volumes as volume_rows
-from controlplane.store.models import AsyncJob, Snapshot, StoredImage, Template, Volume, Zone
+from controlplane.store.models import AsyncJob, Snapshot, StoredImage, Template, Volume
 from controlplane.templates import rows as template_rows
+from controlplane.workflows import exchange
 from controlplane.workflows.flow import Flow
-from controlplane.workflows.templates import BRING, PATIENCE
 
 #: seconds for an SSVM to know a link
 LINKED = 60.0
@@ -29,25 +29,15 @@ BACKUP = "snapshot.backup.to.secondary"
 
 def send(flow: Flow, image_id: str, source: Path) -> None:
     """Make an image of a disk that nothing writes to. Raises ApiError. Doing so twice does nothing."""
-    place = _exchange(flow, f"{image_id}.qcow2")
+    place = exchange.place(flow, f"{image_id}.qcow2")
     with flow.core.database.reading() as session:
         if session.get_one(StoredImage, image_id).state == "Ready":
             return
     flow.core.hypervisor.volumes.copy(source, place)
     # for the SSVM's user; the directory cannot be listed
     place.chmod(0o644)
-    with flow.core.database.transaction() as session:
-        image = session.get_one(StoredImage, image_id)
-        waiting = jobs.live(session, image_id)
-        job = (
-            waiting[0]
-            if waiting
-            else images.convert(session, image, store_id=shares.EXCHANGE, path=place.name, format="qcow2")
-        )
-        job_id = job.id
-    flow.core.storage_changed.set()
     try:
-        jobs.wait(flow.core, job_id, PATIENCE, lambda: flow.reconciler.stopping)
+        exchange.convert(flow, image_id, store_id=shares.EXCHANGE, path=place.name, format="qcow2")
     except ApiError:
         place.unlink(missing_ok=True)
         raise
@@ -58,34 +48,8 @@ def fetch(flow: Flow, image: StoredImage, target: Path) -> None:
     """Make a disk of an image in a store. Raises ApiError. Doing so twice does nothing."""
     if target.exists():
         return
-    place = _exchange(flow, f"{target.stem}-in.qcow2")
-    place.unlink(missing_ok=True)
-    with flow.core.database.transaction() as session:
-        fields = {"source_store": image.store_id, "source_path": image.path, "format": image.format}
-        if image.format != "qcow2":
-            fields["target_format"] = "qcow2"
-        job_id = jobs.start(
-            session,
-            zone_id=image.zone_id,
-            kind="convert",
-            store_id=shares.EXCHANGE,
-            path=place.name,
-            purpose=BRING,
-            subject_id=image.id,
-            fields=fields,
-        ).id
-    flow.core.storage_changed.set()
-    try:
-        jobs.wait(flow.core, job_id, PATIENCE, lambda: flow.reconciler.stopping)
+    with exchange.brought(flow, image, f"{target.stem}-in.qcow2") as place:
         flow.core.hypervisor.volumes.copy(place, target)
-    finally:
-        place.unlink(missing_ok=True)
-
-
-def _exchange(flow: Flow, name: str) -> Path:
-    directory = shares.exchange(flow.core.hypervisor)
-    directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-    return directory / name
 
 
 def back_up(flow: Flow, snapshot_id: str) -> None:
@@ -98,7 +62,7 @@ def back_up(flow: Flow, snapshot_id: str) -> None:
             return
         source = volume_rows.snapshot_file(snapshot)
         try:
-            image = there[0] if there else _new_image(session, "Snapshot", snapshot_id, snapshot.zone)
+            image = there[0] if there else _image(session, snapshot)
         except ApiError as error:
             transfers.warn(session, snapshot, f"snapshot {snapshot.name} stays on primary storage: {error.text}")
             return
@@ -121,11 +85,8 @@ def back_up(flow: Flow, snapshot_id: str) -> None:
     flow.core.hypervisor.volumes.remove(source)
 
 
-def _new_image(session: Session, owner_type: str, owner_id: str, zone: Zone) -> StoredImage:
-    store = image_stores.choose(session, zone.id, zone.name)
-    return images.create(
-        session, owner_type=owner_type, owner_id=owner_id, zone_id=zone.id, store=store, format="qcow2"
-    )
+def _image(session: Session, snapshot: Snapshot) -> StoredImage:
+    return images.create(session, owner_type="Snapshot", owner_id=snapshot.id, zone=snapshot.zone, format="qcow2")
 
 
 def forget(flow: Flow, owner_type: str, owner_id: str) -> None:
@@ -178,26 +139,14 @@ def _send_snapshot(flow: Flow, image_id: str, snapshot_id: str) -> None:
         return
     if there is None:
         raise ApiError("the snapshot is in no image store; see listImageStores")
-    with flow.core.database.transaction() as session:
-        image = session.get_one(StoredImage, image_id)
-        waiting = jobs.live(session, image_id)
-        if image.state == "Ready":
-            return
-        made = (
-            waiting[0]
-            if waiting
-            else images.convert(session, image, store_id=there.store_id, path=there.path, format=there.format)
-        )
-        job_id = made.id
-    flow.core.storage_changed.set()
-    jobs.wait(flow.core, job_id, PATIENCE, lambda: flow.reconciler.stopping)
+    exchange.convert(flow, image_id, store_id=there.store_id, path=there.path, format=there.format)
 
 
 def _send_volume(flow: Flow, image_id: str, volume_id: str) -> None:
     with flow.core.database.reading() as session:
         volume = session.get_one(Volume, volume_id)
         vm_id, source = volume.vm_id, volume_rows.file_of(volume)
-    place = _exchange(flow, f"{image_id}.qcow2")
+    place = exchange.place(flow, f"{image_id}.qcow2")
     # its VM, or who attaches it, waits for the copy and not for the SSVM
     with flow.locks.of(vm_id or volume_id):
         if vm_id is not None and flow.core.hypervisor.power(vm_id) not in ("stopped", "absent"):
@@ -219,7 +168,7 @@ def _link(flow: Flow, image_id: str) -> None:
     with flow.core.database.transaction() as session:
         image = session.get_one(StoredImage, image_id)
         volume = session.get_one(Volume, image.owner_id)
-        made = exchange.extract(session, flow.core.configuration, image, volume.name)
+        made = image_transfers.extract(session, flow.core.configuration, image, volume.name)
         job = session.get_one(AsyncJob, flow.job_id)
         # sealed, as everything that must not be read in the database
         arguments = {"volume_id": volume.id, "link_id": made.id, "url": flow.core.secrets.seal_text(made.url)}

@@ -15,7 +15,6 @@ from controlplane.api.views.templates import TemplateResponse, show_templates
 from controlplane.api.views.volumes import VolumeResponse
 from controlplane.errors import ApiError, ParameterError
 from controlplane.imagestores import images, transfers
-from controlplane.imagestores import stores as image_stores
 from controlplane.storage import snapshots, volumes
 from controlplane.storage.settings import LARGEST
 from controlplane.store.models import AsyncJob, Snapshot, StoredImage, Template, Volume, Zone, now
@@ -124,7 +123,8 @@ def _uploading(call: Call, params: NewVolume) -> tuple[Volume, StoredImage, str 
     volume = volumes.create_data(session, params.name, owner, zone, offering=None, size=0)
     volume.state, volume.uploaded = "Uploading", True
     limit = call.configuration.get_int(session, LARGEST) * volumes.GIB
-    return volume, new_image(session, volume, zone, params.format.lower()), checksum, limit
+    image = images.create(session, owner_type="Volume", owner_id=volume.id, zone=zone, format=params.format.lower())
+    return volume, image, checksum, limit
 
 
 @command(
@@ -184,12 +184,6 @@ def upload_parameters(call: Call, params: NewVolume) -> Later:
     return Later(known)
 
 
-def new_image(session: Session, volume: Volume, zone: Zone, format: str) -> StoredImage:
-    """The row of a volume's image that a job is about to make. ParameterError when there is no store for it."""
-    store = image_stores.choose(session, zone.id, zone.name)
-    return images.create(session, owner_type="Volume", owner_id=volume.id, zone_id=zone.id, store=store, format=format)
-
-
 class ExtractVolume(Params):
     id: str = param("id of the volume", entity="Volume")
     zoneid: str = param("id of its zone", entity="Zone")
@@ -218,7 +212,7 @@ def extract_volume(call: Call, params: ExtractVolume) -> Async:
         for old in images.of_owner(call.session, "Volume", volume.id):
             # as it was before
             images.remove(call.session, old)
-        image = new_image(call.session, volume, zone, "qcow2")
+        image = images.create(call.session, owner_type="Volume", owner_id=volume.id, zone=zone, format="qcow2")
     else:
         image = images.of_owner(call.session, "Volume", volume.id)[0]
     return Async(

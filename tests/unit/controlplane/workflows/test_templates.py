@@ -33,7 +33,7 @@ def template(fleet: Fleet, format: str = "qcow2") -> tuple[str, str]:
     with fleet.database.transaction() as session:
         rows = fleet.in_session(session)
         zone_id = rows.zone.id
-        store = rows.add(ImageStore(name="s", zone_id=zone_id, provider="Local", url="file:///srv/s"))
+        rows.add(ImageStore(name="s", zone_id=zone_id, provider="Local", url="file:///srv/s"))
         row = rows.add(
             Template(
                 name="debian",
@@ -45,9 +45,7 @@ def template(fleet: Fleet, format: str = "qcow2") -> tuple[str, str]:
                 image="the-image",
             )
         )
-        made = images.create(
-            session, owner_type="Template", owner_id=row.id, zone_id=zone_id, store=store, format=format
-        )
+        made = images.create(session, owner_type="Template", owner_id=row.id, zone=rows.zone, format=format)
         made.state = "Ready"
         return row.id, zone_id
 
