@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from appliance.errors import GatehouseError
+from appliance.files import sync_directory
 from appliance.schema.status import Repair
 from appliance.settings import Settings
 
@@ -79,7 +80,7 @@ class Store:
         """Make the prepared document the last-good one. Raises OSError when it did not become so."""
         self._next.replace(self._good)
         try:
-            _flush_directory(self._good.parent)
+            sync_directory(self._good.parent)
         except OSError:
             # it is the last-good one all the same; should the power go now, the control plane sees the older
             # generation and sends the newer one again
@@ -139,12 +140,4 @@ def _replace(path: Path, content: bytes, *, flush: bool) -> None:
     _write(temporary, content, flush=flush)
     temporary.replace(path)
     if flush:
-        _flush_directory(path.parent)
-
-
-def _flush_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_directory(path.parent)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import CommandError
+from appliance.files import sync_directory
 from appliance.qemuimg import CONVERT_SECONDS, INFO_SECONDS, limited
 from appliance.run import run
 from controlplane.hypervisors.base import HypervisorError
@@ -118,7 +119,7 @@ class Volumes:
     def replace(self, path: Path, fresh: Path) -> None:
         """Make the file ``fresh`` of the same folder the disk at ``path``, which nothing uses."""
         fresh.rename(path)
-        _sync(path.parent)
+        sync_directory(path.parent)
 
     def resize(self, path: Path, size: int, *, shrink: bool = False) -> None:
         """Give a disk that nothing uses another size. What is cut off is lost."""
@@ -146,7 +147,7 @@ class Volumes:
         finally:
             os.close(handle)
         fresh.rename(path)
-        _sync(path.parent)
+        sync_directory(path.parent)
 
     def _give(self, path: Path) -> None:
         """Make a file that was libvirt's QEMU's user's again; libvirt gives it to root when a guest stops."""
@@ -175,11 +176,3 @@ def _groups() -> str:
 
 def _fresh(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from appliance.files import sync_directory
 from ssvm.errors import full
 from ssvm.jobs.context import Cancel, Progress
 from ssvm.services.storage.model.stores import NfsStore
@@ -31,7 +32,7 @@ class Directory:
             source.chmod(0o644)
             source.replace(target)
             for directory in {target.parent, *(new.parent for new in made), source.parent}:
-                _sync(directory)
+                sync_directory(directory)
         except OSError as error:
             raise full(error) or _broken(error) from error
 
@@ -67,7 +68,7 @@ class Directory:
             if target.exists():
                 raise _broken(error) from error
         with suppress(OSError):
-            _sync(target.parent)
+            sync_directory(target.parent)
 
     def capacity(self) -> Capacity:
         try:
@@ -112,14 +113,6 @@ class Export(Directory):
 
 def _missing(directory: Path) -> list[Path]:
     return [parent for parent in (directory, *directory.parents) if not parent.exists()]
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _broken(error: OSError) -> StoreError:

@@ -17,6 +17,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from appliance.files import sync_directory
+
 #: confirmed ids that no document names any more are kept this long, and this many of them at most: an older
 #: document may come back by a roll-back
 KEEP_SECONDS = 30 * 86400
@@ -63,11 +65,7 @@ class Vault:
         """The guest at ``address`` has saved its password: never serve that one again, not after a power cut either."""
         mark = self._mark(secret_id)
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        folder = os.open(self._fetched, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_directory(self._fetched)
         self._waiting(address, secret_id).unlink(missing_ok=True)
 
     # ---- for the agent
