@@ -63,6 +63,10 @@ class Flow:
         result: T = answer["result"]
         return result
 
+    def still(self, vm_id: str | None) -> bool:
+        """Whether a VM, if there is one, writes to no disk; as long as its lock is held that stays so."""
+        return vm_id is None or self.core.hypervisor.power(vm_id) in ("stopped", "absent")
+
     def progress(self, text: str) -> None:
         """Tell who asks for the job why it is not done yet."""
         if self.job_id is None:

@@ -12,7 +12,6 @@ from controlplane import events
 from controlplane.compute import hosts
 from controlplane.compute.hosts import FAILED, MAINTENANCE, PREPARING, Amount
 from controlplane.errors import ApiError, CapacityError
-from controlplane.events import Level
 from controlplane.hypervisors.base import HypervisorError
 from controlplane.network import segments
 from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
@@ -54,7 +53,7 @@ def _clear_guest(flow: Flow, vm_id: str, host_id: str) -> None:
             target = _place_elsewhere(flow, vm_id, host_id)
         except CapacityError as error:
             vms.halt(flow, vm_id, False)
-            _tell(flow, vm_id, "VM.STOP", "WARN", f"was stopped: its host goes into maintenance, and {error.text}")
+            vms.tell(flow, vm_id, "VM.STOP", "WARN", f"was stopped: its host goes into maintenance, and {error.text}")
             return
         if target is None:
             return
@@ -64,7 +63,7 @@ def _clear_guest(flow: Flow, vm_id: str, host_id: str) -> None:
             log.warning("virtual machine %s is restarted on %s: %s", vm_id, target, error)
             _restart_guest(flow, vm_id, error)
         else:
-            _tell(flow, vm_id, "VM.MIGRATE", "INFO", "was moved to another host while it ran")
+            vms.tell(flow, vm_id, "VM.MIGRATE", "INFO", "was moved to another host while it ran")
 
 
 def _place_elsewhere(flow: Flow, vm_id: str, host_id: str) -> str | None:
@@ -86,23 +85,9 @@ def _restart_guest(flow: Flow, vm_id: str, reason: HypervisorError) -> None:
         vms.power_on(flow, vm_id)
     except GatehouseError as error:
         vms.halt(flow, vm_id, True)
-        _tell(flow, vm_id, "VM.STOP", "WARN", f"was stopped: its host goes into maintenance, and {error}")
+        vms.tell(flow, vm_id, "VM.STOP", "WARN", f"was stopped: its host goes into maintenance, and {error}")
     else:
-        _tell(flow, vm_id, "VM.REBOOT", "WARN", f"was restarted on another host and not moved: {reason}")
-
-
-def _tell(flow: Flow, vm_id: str, type: str, level: Level, what: str) -> None:
-    with flow.core.database.transaction() as session:
-        vm = session.get(Vm, vm_id)
-        if vm is not None:
-            events.record(
-                session,
-                type,
-                f"virtual machine {vm.name} {what}",
-                account_id=vm.account_id,
-                level=level,
-                resource=("UserVm", vm.id),
-            )
+        vms.tell(flow, vm_id, "VM.REBOOT", "WARN", f"was restarted on another host and not moved: {reason}")
 
 
 def _clear_appliance(flow: Flow, appliance_id: str, host_id: str) -> None:

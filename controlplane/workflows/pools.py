@@ -6,7 +6,6 @@ import logging
 
 from sqlalchemy import select
 
-from controlplane import events
 from controlplane.compute import hosts
 from controlplane.errors import ApiError
 from controlplane.store.models import StoragePool, Vm, Volume
@@ -47,7 +46,7 @@ def _stop(flow: Flow, pool_id: str, vm_id: str) -> None:
         # noted first: one that is stopped and then forgotten would stay so
         pool.stopped = [*(id for id in pool.stopped if id != vm_id), vm_id]
     vms.halt(flow, vm_id, False)
-    _tell(flow, vm_id, "VM.STOP", f"was stopped: storage pool {pool.name} goes into maintenance")
+    vms.tell(flow, vm_id, "VM.STOP", "WARN", f"was stopped: storage pool {pool.name} goes into maintenance")
 
 
 def _set_state(flow: Flow, pool_id: str, state: str) -> None:
@@ -71,16 +70,9 @@ def _start(flow: Flow, vm_id: str) -> None:
     except Exception as error:
         log.warning("virtual machine %s does not start after maintenance: %s", vm_id, error)
         vms.halt(flow, vm_id, True)
-        _tell(flow, vm_id, "VM.START", f"does not start after the maintenance of its storage pool: {error}")
+        vms.tell(flow, vm_id, "VM.START", "WARN", f"does not start after the maintenance of its storage pool: {error}")
 
 
 def _forget(flow: Flow, pool_id: str) -> None:
     with flow.core.database.transaction() as session:
         session.get_one(StoragePool, pool_id).stopped = []
-
-
-def _tell(flow: Flow, vm_id: str, type: str, text: str) -> None:
-    with flow.core.database.transaction() as session:
-        vm = session.get_one(Vm, vm_id)
-        what = f"virtual machine {vm.name} {text}"
-        events.record(session, type, what, account_id=vm.account_id, level="WARN", resource=("UserVm", vm_id))

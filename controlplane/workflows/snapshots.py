@@ -77,7 +77,7 @@ def _copy_file(flow: Flow, vm_id: str | None, source: Path, target: Path, quiesc
     while not hypervisor.copy_disk(vm_id, source, target, quiesce=quiesce):
         # it is stopped, and stays so for as long as its lock is held
         with flow.locks.of(vm_id):
-            if hypervisor.power(vm_id) in ("stopped", "absent"):
+            if flow.still(vm_id):
                 hypervisor.volumes.copy(source, target)
                 return
 
@@ -124,7 +124,7 @@ def _revert(flow: Flow, snapshot_id: str, volume_id: str) -> None:
     with flow.core.database.reading() as session:
         vm_id = existing(session, volume_id).vm_id
     with flow.locks.of(vm_id or volume_id):
-        if vm_id is not None and flow.core.hypervisor.power(vm_id) not in ("stopped", "absent"):
+        if not flow.still(vm_id):
             raise ApiError("the virtual machine runs; stop it before a volume of it goes back to a snapshot")
         with flow.core.database.reading() as session:
             file = volume_rows.file_of(existing(session, volume_id))

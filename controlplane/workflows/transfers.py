@@ -149,7 +149,7 @@ def _send_volume(flow: Flow, image_id: str, volume_id: str) -> None:
     place = exchange.place(flow, f"{image_id}.qcow2")
     # its VM, or who attaches it, waits for the copy and not for the SSVM
     with flow.locks.of(vm_id or volume_id):
-        if vm_id is not None and flow.core.hypervisor.power(vm_id) not in ("stopped", "absent"):
+        if not flow.still(vm_id):
             raise ApiError("the virtual machine runs; stop it, or make a snapshot of its volume first")
         flow.core.hypervisor.volumes.copy(source, place)
     send(flow, image_id, source)

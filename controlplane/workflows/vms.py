@@ -8,11 +8,12 @@ from dataclasses import replace
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane import routers
+from controlplane import events, routers
 from controlplane.compute import hosts
 from controlplane.compute import vms as rows
 from controlplane.convergence.desired import desire_network
 from controlplane.errors import ApiError
+from controlplane.events import Level
 from controlplane.hypervisors.base import GuestDisk, GuestSpec
 from controlplane.hypervisors.base import Nic as Port
 from controlplane.network import networks as network_rows
@@ -318,3 +319,18 @@ def _existing(session: Session, vm_id: str) -> Vm:
     if vm is None or vm.removed is not None:
         raise ApiError("the virtual machine is gone; it was expunged meanwhile")
     return vm
+
+
+def tell(flow: Flow, vm_id: str, type: str, level: Level, what: str) -> None:
+    """Record an event of a VM for its owner: its name and ``what``."""
+    with flow.core.database.transaction() as session:
+        vm = session.get(Vm, vm_id)
+        if vm is not None:
+            events.record(
+                session,
+                type,
+                f"virtual machine {vm.name} {what}",
+                account_id=vm.account_id,
+                level=level,
+                resource=("UserVm", vm.id),
+            )

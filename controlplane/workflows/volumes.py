@@ -171,7 +171,7 @@ def _resize(flow: Flow, volume_id: str, size: int, shrink: bool, disk_offering_i
 
 def _need_stopped(flow: Flow, vm_id: str | None, to: str) -> None:
     """ApiError while a VM runs; for the time that its lock is held it then stays stopped."""
-    if vm_id is not None and flow.core.hypervisor.power(vm_id) not in ("stopped", "absent"):
+    if not flow.still(vm_id):
         raise ApiError(f"Unable to {to} a volume of a virtual machine that runs; stop the virtual machine first")
 
 

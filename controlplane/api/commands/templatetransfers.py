@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from controlplane import jobs
-from controlplane.api import templating
+from controlplane.api import templating, transferring
 from controlplane.api.call import Call
-from controlplane.api.command import Async, Later, Params, Response, command, param, shown
+from controlplane.api.command import Async, Later, Params, command, param
 from controlplane.api.templating import NewImage
+from controlplane.api.transferring import ExtractResponse, UploadResponse
 from controlplane.api.views.templates import TemplateResponse, show_templates
-from controlplane.errors import ApiError, ParameterError, PermissionDeniedError
+from controlplane.errors import ParameterError, PermissionDeniedError
 from controlplane.imagestores import images
 from controlplane.store.models import Account, AsyncJob, StoredImage, Template, Zone, now
 from controlplane.templates import progress, rows, transfers
 from controlplane.templates.progress import ISO
-
-#: seconds for an SSVM to know an upload
-KNOWN = 20.0
-
 
 # --- out ----------------------------------------------------------------------------------------------------------
 
@@ -31,20 +27,6 @@ class ExtractImage(Params):
     zoneid: str | None = param("the zone to take it from, any unless given", default=None, entity="Zone")
     mode: str = param("HTTP_DOWNLOAD", default="HTTP_DOWNLOAD", choices=("HTTP_DOWNLOAD",))
     url: str | None = param("must be left out: a link is made", default=None)
-
-
-class ExtractResponse(Response):
-    id: str = shown("the id of the extracted object", ...)
-    name: str = shown("the name of the extracted object", ...)
-    extract_id: str = shown("the upload id of the extracted object", ..., name="extractId")
-    extract_mode: str = shown("the mode of extraction", "HTTP_DOWNLOAD", name="extractMode")
-    state: str = shown("the state of the extracted object", "DOWNLOAD_URL_CREATED")
-    storagetype: str = shown("type of the storage", "secondary")
-    url: str = shown("where it can be downloaded, until it expires; whoever knows it can", ...)
-    accountid: str = shown("the account id to which the extracted object belongs", ...)
-    zoneid: str = shown("zone ID the object was extracted from", ...)
-    zonename: str = shown("zone name the object was extracted from", ...)
-    created: datetime = shown("the time and date the object was created", ...)
 
 
 def _extract(call: Call, params: ExtractImage, *, iso: bool) -> Async:
@@ -112,14 +94,6 @@ def extract_iso(call: Call, params: ExtractImage) -> Async:
 # --- in -----------------------------------------------------------------------------------------------------------
 
 
-class UploadResponse(Response):
-    id: str = shown("the id of what is uploaded", ...)
-    post_url: str = shown("where the file is to be sent by POST, once", ..., name="postURL")
-    metadata: str = shown("goes into the header X-metadata", ...)
-    expires: datetime = shown("until when the upload must begin; goes into X-expires", ...)
-    signature: str = shown("goes into the header X-signature; whoever knows it may upload", ...)
-
-
 class UploadTemplate(NewImage):
     format: str = param("the format of the file", choices=rows.FORMATS)
     hypervisor: str = param("the hypervisor it is for")
@@ -138,21 +112,7 @@ def _await_upload(call: Call, row: Template, zone: Zone) -> Later:
     made = transfers.await_upload(session, call.configuration, row, zone, templating.size_limit(call))
     kind, id = progress.resource(row)
     call.event(f"{kind} {row.name} is to be uploaded", (kind, id), account_id=row.account_id)
-    call.after_commit(call.runtime.keep_storage)
-    runtime = call.runtime
-
-    def known() -> Response:
-        try:
-            runtime.reach(made.ssvm_id, made.generation, KNOWN)
-        except ApiError:
-            with runtime.database.transaction() as again:
-                rows.remove(again, again.get_one(Template, id))
-            raise
-        return UploadResponse(
-            id=id, post_url=made.url, metadata=made.job_id, expires=made.expires, signature=made.signature
-        )
-
-    return Later(known)
+    return transferring.upload(call, made, id, lambda again: rows.remove(again, again.get_one(Template, id)))
 
 
 def _one_zone(call: Call, params: NewImage) -> Zone:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from controlplane import jobs
-from controlplane.api import templating
+from controlplane.api import templating, transferring
 from controlplane.api.call import Call
-from controlplane.api.command import Async, Later, Params, Response, command, param
-from controlplane.api.commands.templatetransfers import KNOWN, ExtractResponse, UploadResponse
+from controlplane.api.command import Async, Later, Params, command, param
 from controlplane.api.commands.volumes import check_room
 from controlplane.api.templating import NewImage
+from controlplane.api.transferring import ExtractResponse, UploadResponse
 from controlplane.api.views.templates import TemplateResponse, show_templates
 from controlplane.api.views.volumes import VolumeResponse
-from controlplane.errors import ApiError, ParameterError
+from controlplane.errors import ParameterError
 from controlplane.imagestores import images, transfers
 from controlplane.storage import snapshots, volumes
 from controlplane.storage.settings import LARGEST
@@ -166,22 +166,12 @@ def upload_parameters(call: Call, params: NewVolume) -> Later:
     volume, image, checksum, limit = _uploading(call, params)
     made = transfers.await_upload(call.session, call.configuration, image, checksum=checksum, limit=limit)
     call.event(f"volume {volume.name} is to be uploaded", ("Volume", volume.id), account_id=volume.account_id)
-    call.after_commit(call.runtime.keep_storage)
-    runtime = call.runtime
 
-    def known() -> Response:
-        try:
-            runtime.reach(made.ssvm_id, made.generation, KNOWN)
-        except ApiError:
-            with runtime.database.transaction() as session:
-                images.remove(session, session.get_one(StoredImage, image.id))
-                volumes.expunge(session, session.get_one(Volume, volume.id))
-            raise
-        return UploadResponse(
-            id=volume.id, post_url=made.url, metadata=made.job_id, expires=made.expires, signature=made.signature
-        )
+    def give_up(session: Session) -> None:
+        images.remove(session, session.get_one(StoredImage, image.id))
+        volumes.expunge(session, session.get_one(Volume, volume.id))
 
-    return Later(known)
+    return transferring.upload(call, made, volume.id, give_up)
 
 
 class ExtractVolume(Params):
