@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from tests.wait import wait_for
 from tests.webserver import web_server
 
 GATEHOUSE = (sys.executable, "-m", "controlplane.cli")
+SERVE = (*GATEHOUSE, "serve")
 ISOLATED = "DefaultIsolatedNetworkOfferingWithSourceNatService"
 INTERNET = "internet"
 WEB, INTERNET_PAGE = "198.51.100.80", "the internet"
@@ -44,7 +48,7 @@ class Cloud:
     #: seconds for the process to begin to answer
     start_patience = 60.0
 
-    def __init__(self, directory: Path, serve: Sequence[str] = (*GATEHOUSE, "serve")) -> None:
+    def __init__(self, directory: Path, serve: Sequence[str] = SERVE) -> None:
         self._serve = serve
         self.data = directory / "data"
         self.log = directory / "serve.log"
@@ -217,6 +221,20 @@ class Cloud:
         self.run(INTERNET, ["ip", "link", "set", "eth0", "up"])
         self.serve_page(INTERNET, INTERNET_PAGE)
         self.start()
+
+
+@contextmanager
+def connected(serve: Sequence[str] = SERVE) -> Iterator[Cloud]:
+    """A control plane, of the command ``serve``, with an internet, until the block ends."""
+    directory = Path(tempfile.mkdtemp(prefix="gatehouse-cloud-"))
+    made = Cloud(directory, serve)
+    try:
+        made.start()
+        made.connect_internet()
+        yield made
+    finally:
+        made.remove()
+        shutil.rmtree(directory)
 
 
 def seconds(since: float) -> float:

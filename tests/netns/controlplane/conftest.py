@@ -1,28 +1,18 @@
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.netns.controlplane.cloud import Cloud
+from tests.netns.controlplane.cloud import Cloud, connected
 
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[Cloud]:
     """A control plane of the test module's own, connected to an internet of its own."""
-    directory = Path(tempfile.mkdtemp(prefix="gatehouse-cloud-"))
-    made = Cloud(directory)
-    try:
-        made.start()
-        made.connect_internet()
+    with connected() as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(directory)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,7 +21,7 @@ from appliance.run import run
 from controlplane.hypervisors.base import ConsoleTarget
 from tests.netns.consoleproxy.browser import browser, page, wait_state
 from tests.netns.controlplane import screens
-from tests.netns.controlplane.cloud import INTERNET, Cloud
+from tests.netns.controlplane.cloud import INTERNET, Cloud, connected
 from tests.wait import wait_for
 
 Answer = dict[str, Any]
@@ -72,20 +70,13 @@ class Person:
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[Cloud]:
-    directory = Path(tempfile.mkdtemp(prefix="gatehouse-cloud-"))
-    made = Cloud(directory, screens.SERVE)
-    server = None
-    try:
-        made.start()
-        made.connect_internet()
+    with connected(screens.SERVE) as made:
         server = _serve_screens(made)
-        yield made
-    finally:
-        if server is not None:
+        try:
+            yield made
+        finally:
             server.terminate()
             server.wait(10)
-        made.remove()
-        shutil.rmtree(directory)
 
 
 def _serve_screens(cloud: Cloud) -> subprocess.Popen[bytes]:

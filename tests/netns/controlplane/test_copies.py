@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sqlite3
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from controlplane.hypervisors.base import Nic, Segment
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
 from tests.netns.controlplane import origins
 from tests.netns.controlplane.cloud import INTERNET, Cloud
+from tests.netns.controlplane.storing import ssvms, storing
 from tests.wait import wait_for
 
 GATEWAY, FIRST, LAST = "192.0.2.1", "192.0.2.10", "192.0.2.20"
@@ -25,26 +24,12 @@ GATEWAY, FIRST, LAST = "192.0.2.1", "192.0.2.10", "192.0.2.20"
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[Cloud]:
-    directory = Path(tempfile.mkdtemp(prefix="gatehouse-cloud-"))
-    made = Cloud(directory)
-    try:
-        made.start()
-        made.connect_internet()
-        origins.serve(made)
-        made.admin.updateConfiguration(name="secstorage.loadscan.interval", value="200")
+    with storing() as made:
         second_zone(made)
         for zone in made.admin.listZones()["zone"]:
             made.admin.addImageStore(provider="Local", name=f"store of {zone['name']}", zoneid=zone["id"])
-        wait_for(lambda: len(running(made)) == 2, 60, "a secondary storage VM in each zone")
+        wait_for(lambda: len(ssvms(made, "Running")) == 2, 60, "a secondary storage VM in each zone")
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(directory)
-
-
-def running(cloud: Cloud) -> list[dict[str, Any]]:
-    found = cloud.admin.listSystemVms(systemvmtype="secondarystoragevm").get("systemvm", [])
-    return [one for one in found if one["state"] == "Running"]
 
 
 def second_zone(cloud: Cloud) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,6 +12,7 @@ from cs import CloudStackApiException
 
 from tests.netns.controlplane import origins
 from tests.netns.controlplane.cloud import INTERNET, WEB, Cloud
+from tests.netns.controlplane.storing import storing
 from tests.netns.lab import Lab, Machine
 from tests.netns.ssvm.swift import ACCOUNT, CONTAINER, KEY, PORT, USER, Swift
 from tests.wait import wait_for
@@ -22,17 +20,8 @@ from tests.wait import wait_for
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[Cloud]:
-    directory = Path(tempfile.mkdtemp(prefix="gatehouse-cloud-"))
-    made = Cloud(directory)
-    try:
-        made.start()
-        made.connect_internet()
-        origins.serve(made)
-        made.admin.updateConfiguration(name="secstorage.loadscan.interval", value="200")
+    with storing() as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="module")

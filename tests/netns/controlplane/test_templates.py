@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,38 +12,15 @@ import pytest
 from cs import CloudStack, CloudStackApiException
 
 from tests.netns.controlplane import origins
-from tests.netns.controlplane.cloud import INTERNET, Cloud
+from tests.netns.controlplane.cloud import INTERNET, Answer, Cloud
+from tests.netns.controlplane.storing import curl, ssvms, storing, zone
 from tests.wait import wait_for
-
-Answer = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[Cloud]:
-    directory = Path(tempfile.mkdtemp(prefix="gatehouse-cloud-"))
-    made = Cloud(directory)
-    try:
-        made.start()
-        made.connect_internet()
-        origins.serve(made)
-        # what tests wait for is looked at often
-        made.admin.updateConfiguration(name="secstorage.loadscan.interval", value="200")
-        made.admin.addImageStore(provider="Local", name="primary", zoneid=zone(made))
-        wait_for(lambda: ssvms(made, "Running"), 60, "the secondary storage VM")
+    with storing("primary") as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(directory)
-
-
-def zone(cloud: Cloud) -> str:
-    id: str = cloud.admin.listZones()["zone"][0]["id"]
-    return id
-
-
-def ssvms(cloud: Cloud, state: str | None = None) -> list[Answer]:
-    found = cloud.admin.listSystemVms(systemvmtype="secondarystoragevm").get("systemvm", [])
-    return [one for one in found if state in (None, one["state"])]
 
 
 def register(cloud: Cloud, api: CloudStack, name: str, url: str, **more: Any) -> str:
@@ -164,19 +138,6 @@ def test_a_broken_download_goes_on_at_another_ssvm(cloud: Cloud) -> None:
     [path] = [path for path in stored(cloud) if id in path.parts]
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
     cloud.admin.deleteTemplate(id=id)
-
-
-def trust(cloud: Cloud) -> str:
-    """The installation's authority, at the internet's machine."""
-    text = (cloud.data / "pki/authority.pem").read_text()
-    certificate = text[text.index("-----BEGIN CERTIFICATE") :]
-    argv = cloud.instances.command(INTERNET, ["tee", "/root/ca.pem"])
-    subprocess.run(argv, input=certificate.encode(), stdout=subprocess.DEVNULL, check=True)
-    return "/root/ca.pem"
-
-
-def curl(cloud: Cloud, *arguments: str) -> str:
-    return cloud.run(INTERNET, ["curl", "-sS", "--cacert", trust(cloud), "-m", "30", *arguments], check=False).stdout
 
 
 def test_a_link_hands_the_file_out_until_it_expires(cloud: Cloud) -> None:

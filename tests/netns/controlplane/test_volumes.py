@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sqlite3
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +12,8 @@ import pytest
 from cs import CloudStackApiException
 
 from tests.netns.controlplane import origins
-from tests.netns.controlplane.cloud import INTERNET, Cloud
-from tests.netns.controlplane.test_templates import Answer, curl, ssvms, zone
+from tests.netns.controlplane.cloud import INTERNET, Answer, Cloud
+from tests.netns.controlplane.storing import curl, storing, zone
 from tests.wait import wait_for
 
 MIB = 1 << 20
@@ -23,19 +21,8 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[Cloud]:
-    directory = Path(tempfile.mkdtemp(prefix="gatehouse-cloud-"))
-    made = Cloud(directory)
-    try:
-        made.start()
-        made.connect_internet()
-        origins.serve(made)
-        made.admin.updateConfiguration(name="secstorage.loadscan.interval", value="200")
-        made.admin.addImageStore(provider="Local", name="secondary", zoneid=zone(made))
-        wait_for(lambda: ssvms(made, "Running"), 60, "the secondary storage VM")
+    with storing("secondary") as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="module")

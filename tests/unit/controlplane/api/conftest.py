@@ -8,6 +8,7 @@ import pytest
 from controlplane.configuration import Configuration
 from controlplane.secrets import load_secrets
 from controlplane.store.database import Database
+from controlplane.store.models import now
 from tests.acting import ActingRuntime, Tenant
 from tests.control import caller_for, http_for, runtime_in
 
@@ -42,3 +43,12 @@ def bob(acting: ActingRuntime, tenant: Tenant) -> Tenant:
     )
     user = made["account"]["user"][0]["id"]
     return Tenant(caller_for(acting, http_for(acting), user), acting)
+
+
+@pytest.fixture
+def noon(tenant: Tenant) -> str:
+    """It is noon where days begin and end, so the hour before now is of one day; the difference to UTC."""
+    ahead = 12 - now().hour
+    # the signs of these names are POSIX's, west is positive
+    tenant.call("updateConfiguration", name="usage.aggregation.timezone", value=f"Etc/GMT{-ahead:+d}")
+    return f"{ahead:+03d}:00"

@@ -15,13 +15,7 @@ from tests.acting import ActingRuntime, Tenant
 TODAY = {"startdate": f"{now() - timedelta(days=2):%Y-%m-%d}", "enddate": f"{now() + timedelta(days=1):%Y-%m-%d}"}
 
 
-@pytest.fixture(autouse=True)
-def noon(tenant: Tenant) -> str:
-    """It is noon where days begin and end, so the hour before now is of one day; the difference to UTC."""
-    ahead = 12 - now().hour
-    # the signs of these names are POSIX's, west is positive
-    tenant.call("updateConfiguration", name="usage.aggregation.timezone", value=f"Etc/GMT{-ahead:+d}")
-    return f"{ahead:+03d}:00"
+pytestmark = pytest.mark.usefixtures("noon")
 
 
 def an_hour_ago(acting: ActingRuntime) -> None:

@@ -17,13 +17,7 @@ VOLUME, TEMPLATE, ISO, SNAPSHOT = 6, 7, 8, 9
 GIB = 1 << 30
 
 
-@pytest.fixture(autouse=True)
-def noon(tenant: Tenant) -> str:
-    """It is noon where days begin and end, so the hour before now is of one day; the difference to UTC."""
-    ahead = 12 - now().hour
-    # the signs of these names are POSIX's, west is positive
-    tenant.call("updateConfiguration", name="usage.aggregation.timezone", value=f"Etc/GMT{-ahead:+d}")
-    return f"{ahead:+03d}:00"
+pytestmark = pytest.mark.usefixtures("noon")
 
 
 def _records(tenant: Tenant, acting: ActingRuntime, kind: int) -> list[dict[str, Any]]:
