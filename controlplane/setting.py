@@ -105,3 +105,8 @@ _CHECKS: Mapping[Kind, Callable[[str, str], str]] = {
     "Range": _range,
     "Timezone": _timezone,
 }
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The entries of a setting that is a list."""
+    return tuple(part for word in text.split(",") if (part := word.strip()))

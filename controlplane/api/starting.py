@@ -20,8 +20,8 @@ from starlette.responses import Response as HttpResponse
 from controlplane.api.call import Runtime
 from controlplane.api.passwords import token_hash
 from controlplane.console.endpoints import Endpoint
-from controlplane.console.settings import words
 from controlplane.errors import ApiError
+from controlplane.setting import words
 
 PAGE = "/client/console"
 _FILES = Path(__file__).parent / "page"

@@ -183,8 +183,3 @@ CONSOLE_SETTINGS: tuple[Setting, ...] = (
         form=_DOMAIN_FORM,
     ),
 )
-
-
-def words(text: str) -> tuple[str, ...]:
-    """The entries of a setting that is a list."""
-    return tuple(part for word in text.split(",") if (part := word.strip()))

@@ -146,8 +146,7 @@ class Volumes:
             raise
         finally:
             os.close(handle)
-        fresh.rename(path)
-        sync_directory(path.parent)
+        self.replace(path, fresh)
 
     def _give(self, path: Path) -> None:
         """Make a file that was libvirt's QEMU's user's again; libvirt gives it to root when a guest stops."""

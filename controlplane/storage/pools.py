@@ -12,6 +12,7 @@ from controlplane.configuration import Configuration
 from controlplane.errors import CapacityError
 from controlplane.hypervisors.base import HypervisorError
 from controlplane.hypervisors.volumes import Volumes
+from controlplane.setting import words
 from controlplane.storage.settings import OVERPROVISIONING
 from controlplane.store.models import StoragePool, Volume, Zone
 
@@ -56,7 +57,7 @@ def note_space(session: Session, volumes: Volumes) -> None:
 
 def tags_of(text: str | None) -> set[str]:
     """Comma-joined tags."""
-    return {tag for part in (text or "").split(",") if (tag := part.strip())}
+    return set(words(text or ""))
 
 
 def promised(session: Session, pool_id: str) -> int:

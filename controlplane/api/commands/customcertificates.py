@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 from controlplane import jobs
 from controlplane.api.call import Call
 from controlplane.api.command import ROOT, Async, Params, Response, command, param, shown
-from controlplane.console import certificates
 from controlplane.errors import ParameterError
 from controlplane.store.models import AsyncJob
+from controlplane.systemvms import certificates
 
 _DOMAIN = r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]+"
 

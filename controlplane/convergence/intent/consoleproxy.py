@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane.console import certificates
-from controlplane.console.settings import words
 from controlplane.convergence.intent.systemvm import SystemVmIntent, common, outward
 from controlplane.core import Core
+from controlplane.setting import words
 from controlplane.store.models import Appliance, ConsoleSession, PublicIp, VlanIpRange, Vm
+from controlplane.systemvms import certificates
 from controlplane.systemvms import rows as systemvms
 from controlplane.systemvms.names import names_of
 

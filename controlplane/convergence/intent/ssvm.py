@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane.console import certificates
-from controlplane.console.settings import words
 from controlplane.convergence.intent.systemvm import SystemVmIntent, common, outward
 from controlplane.core import Core
 from controlplane.imagestores import peers, shares, stores
 from controlplane.imagestores.links import DOMAIN
+from controlplane.setting import words
 from controlplane.store.models import Appliance, ImageStore, PeerCertificate, StorageJob, StorageLink, Zone
+from controlplane.systemvms import certificates
 from controlplane.systemvms import rows as systemvms
 from controlplane.systemvms.names import names_of
 

@@ -542,7 +542,7 @@ class LibvirtHypervisor:
                 return False
             fresh = target.with_name(f"{target.name}.new")
             self._host(record.host).copy_disk(instance_id, path, fresh, quiesce=quiesce)
-            fresh.rename(target)
+            self.volumes.replace(target, fresh)
             return True
 
     def _reachable(self, host: Host, paths: Iterable[Path]) -> None:

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import select
 
-from controlplane.console import certificates
 from controlplane.store.models import CustomCertificate, PublicIp, ServiceOffering, Zone
+from controlplane.systemvms import certificates
 from controlplane.systemvms import rows as systemvms
 from tests.acting import ActingRuntime, Tenant
 
