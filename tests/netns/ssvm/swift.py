@@ -57,14 +57,14 @@ use = egg:swift#{name}
 
 
 class Swift:
-    """A running cluster of one replica on ``machine``, with the container ``CONTAINER``."""
+    """A running cluster of one replica on ``machine``, with the container ``CONTAINER`` and ``room`` as of tmpfs(5)."""
 
-    def __init__(self, machine: Machine, address: str) -> None:
+    def __init__(self, machine: Machine, address: str, room: str = "1g") -> None:
         self._machine, self.address = machine, address
         machine.run(["rm", "-rf", "/etc/swift"])  # what the packages have there is for others
         machine.run(["mkdir", "-p", "/srv/node", "/etc/swift/backups", "/var/cache/swift"])
         # objects' metadata are extended attributes (xattr(7)), which the machine's own file system may lack
-        machine.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", "/srv/node"])
+        machine.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", "/srv/node"])
         machine.run(["mkdir", "-p", "/srv/node/d1"])
         machine.write("/etc/swift/swift.conf", "[swift-hash]\nswift_hash_path_suffix = tests\n")
         filters = "".join(f"[filter:{name}]\nuse = egg:swift#{name}\n" for name in _FILTERS)
