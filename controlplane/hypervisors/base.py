@@ -95,6 +95,11 @@ class GuestDisk:
     device: int
     serial: str = ""
 
+    @property
+    def name(self) -> str:
+        """What Linux calls it in a guest that has its disks in order."""
+        return f"vd{chr(ord('a') + self.device)}"
+
 
 @dataclass(frozen=True)
 class GuestSpec:

@@ -10,6 +10,7 @@ memory and time, and is always told the format. What it could be made to do, the
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -154,18 +155,29 @@ class Volumes:
             os.chown(path, *self._user())
 
     def _run(self, words: Sequence[str], seconds: int) -> None:
-        user, group = self._user()
-        powerless = ["--no-new-privs", _groups(), "--inh-caps=-all", "--bounding-set=-all"]
-        apart = ["unshare", "--net", "--", "setpriv", f"--reuid={user}", f"--regid={group}", *powerless, "--"]
         command = limited(words, seconds)
+        if os.geteuid() == 0:
+            command = ["unshare", "--net", "--", *powerless(command, self._user())]
         try:
-            run([*apart, *command] if os.geteuid() == 0 else command, timeout=seconds)
+            run(command, timeout=seconds)
         except CommandError as error:
-            if "No space left" in str(error):
-                raise HypervisorError("the storage pool is full; make room in it, then try again") from error
-            if "lock" in str(error):
-                raise HypervisorError("a virtual machine is using the volume; stop it, or detach the volume") from error
-            raise HypervisorError(f"qemu-img {words[0]} failed: {error.stderr.strip()}") from error
+            problem = problem_of(str(error)) or f"qemu-img {words[0]} failed: {error.stderr.strip()}"
+            raise HypervisorError(problem) from error
+
+
+def powerless(argv: Sequence[str], user: User) -> list[str]:
+    """The command ``argv`` as ``user`` with no capability, for a caller who is root."""
+    rights = ["--no-new-privs", _groups(), "--inh-caps=-all", "--bounding-set=-all"]
+    return ["setpriv", f"--reuid={user[0]}", f"--regid={user[1]}", *rights, "--", *argv]
+
+
+def problem_of(said: str) -> str:
+    """What an operator can do about what QEMU's programs said; "" when it is none of the usual."""
+    if "No space left" in said:
+        return "the storage pool is full; make room in it, then try again"
+    if re.search("Failed to get .*lock", said):
+        return "a virtual machine is using the volume; stop it, or detach the volume"
+    return ""
 
 
 def _groups() -> str:

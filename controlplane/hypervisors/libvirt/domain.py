@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from controlplane.hypervisors.base import SHARES, Share
+from controlplane.hypervisors.base import SHARES, GuestDisk, Share
 
 #: the namespace of what we note in a domain: which data directory it is of
 METADATA = "urn:gatehouse:instance:1"
@@ -21,19 +21,6 @@ VNC_PASSWORD = 8
 
 #: KVM gives the host's processor, emulation all that it can
 _CPU = {"kvm": {"mode": "host-passthrough"}, "qemu": {"mode": "maximum"}}
-
-
-@dataclass(frozen=True)
-class Disk:
-    """A qcow2 file as a virtio disk; the number of the ``device`` is the letter of its name, 0 is vda."""
-
-    path: Path
-    serial: str = ""
-    device: int = 0
-
-    @property
-    def target(self) -> str:
-        return f"vd{chr(ord('a') + self.device)}"
 
 
 @dataclass(frozen=True)
@@ -57,7 +44,7 @@ class Machine:
     accelerator: Literal["kvm", "qemu"]
     cpus: int
     memory_mb: int
-    disks: tuple[Disk, ...]
+    disks: tuple[GuestDisk, ...]
     ports: tuple[Port, ...]
     serial_log: Path
     password: str = field(repr=False)
@@ -120,7 +107,7 @@ def port_xml(port: Port) -> str:
     return tostring(interface, encoding="unicode")
 
 
-def disk_xml(disk: Disk) -> str:
+def disk_xml(disk: GuestDisk) -> str:
     """A disk by itself, for plugging it into a domain that runs."""
     element = Element("disk", type="file", device="disk")
     _disk(element, disk)
@@ -189,10 +176,10 @@ def _devices(devices: Element, machine: Machine) -> None:
     SubElement(devices, "memballoon", model="virtio")
 
 
-def _disk(element: Element, disk: Disk) -> None:
+def _disk(element: Element, disk: GuestDisk) -> None:
     SubElement(element, "driver", name="qemu", type="qcow2", discard="unmap")
     SubElement(element, "source", file=str(disk.path))
-    SubElement(element, "target", dev=disk.target, bus="virtio")
+    SubElement(element, "target", dev=disk.name, bus="virtio")
     if disk.serial:
         SubElement(element, "serial").text = disk.serial
 

@@ -48,7 +48,6 @@ from controlplane.hypervisors.libvirt import guestagent
 from controlplane.hypervisors.libvirt.administrators import read_keys
 from controlplane.hypervisors.libvirt.domain import (
     VNC_PASSWORD,
-    Disk,
     Machine,
     Port,
     disk_xml,
@@ -369,7 +368,7 @@ class LibvirtHypervisor:
                 self._create(
                     host,
                     record,
-                    (Disk(disk), Disk(state, STATE_SERIAL, 1)),
+                    (GuestDisk(disk, 0), GuestDisk(state, 1, STATE_SERIAL)),
                     {_CREDENTIALS.get(name, _CREDENTIAL).format(name): path for name, path in names.items()},
                     spec.shares,
                 )
@@ -388,9 +387,9 @@ class LibvirtHypervisor:
             if not self._begin(record):
                 host = self._host(spec.host)
                 self.storage.prepare(spec.id)
-                disks = [Disk(disk.path, disk.serial, disk.device) for disk in spec.disks]
+                disks = list(spec.disks)
                 if not any(disk.device == 0 for disk in disks):
-                    disks.insert(0, Disk(self.storage.guest_disk(spec.id, spec.template)))
+                    disks.insert(0, GuestDisk(self.storage.guest_disk(spec.id, spec.template), 0))
                 self._reachable(host, [disk.path for disk in disks])
                 self._create(host, record, tuple(disks), {})
 
@@ -417,7 +416,7 @@ class LibvirtHypervisor:
         self,
         host: Host,
         record: Record,
-        disks: tuple[Disk, ...],
+        disks: tuple[GuestDisk, ...],
         firmware: dict[str, Path],
         shares: tuple[Share, ...] = (),
     ) -> None:
@@ -518,7 +517,7 @@ class LibvirtHypervisor:
             host = self._host(record.host)
             if disk.path not in host.disks(instance_id):
                 self._reachable(host, [disk.path])
-                host.attach(instance_id, disk_xml(Disk(disk.path, disk.serial, disk.device)))
+                host.attach(instance_id, disk_xml(disk))
 
     def detach_disk(self, instance_id: str, path: Path) -> None:
         with self._turn(instance_id):

@@ -11,14 +11,13 @@ import logging
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -38,10 +37,12 @@ from controlplane.hypervisors.base import (
 from controlplane.hypervisors.bridges import port_name
 from controlplane.hypervisors.namespace import boot, enter, layout
 from controlplane.hypervisors.namespace.cgroups import Cgroups
+from controlplane.hypervisors.namespace.disks import Disks, shown
 from controlplane.hypervisors.namespace.fabric import Fabric
 from controlplane.hypervisors.namespace.launch import Launch
 from controlplane.hypervisors.namespace.mounts import Mount, in_user_namespace
 from controlplane.hypervisors.namespace.processes import PROCESS, Process, recorded, terminate
+from controlplane.hypervisors.namespace.starting import start
 from controlplane.hypervisors.policy import Policy
 from controlplane.hypervisors.portfilter.model import Port as FilterPort
 from controlplane.hypervisors.portfilter.model import port_of
@@ -51,10 +52,6 @@ from controlplane.hypervisors.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
-NO_DISKS = (
-    "guests of the namespace hypervisor have no disks: a disk that they could mount would be read by the machine's own "
-    "kernel; attach volumes to virtual machines (gatehouse serve --hypervisor libvirt)"
-)
 CONSOLE_LOG = "console.log"
 #: bytes; beyond it the log starts again
 CONSOLE_LOG_LIMIT = 4 << 20
@@ -89,6 +86,9 @@ class NamespaceHypervisor:
         self._owner: IO[bytes] | None = None
         self._meter = load.Meter()
         self.volumes = Volumes(str(self.directory), lambda: (os.geteuid(), os.getegid()))
+        self._disks = Disks(self._records.folder, self.volumes, self._run)
+        #: one copy of a guest's disks at a time
+        self._copying: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     # --- life of the hypervisor -------------------------------------------------------------------------------
 
@@ -152,6 +152,7 @@ class NamespaceHypervisor:
                 continue
             process = self._process(instance_id)
             if process is None or not process.alive():
+                self._disks.clear(instance_id)
                 continue
             log.info("adopting %s %s (process %d)", record.kind, instance_id, process.pid)
             alive[instance_id] = (record, process.pid)
@@ -164,6 +165,8 @@ class NamespaceHypervisor:
             for number, nic in enumerate(record.nics):
                 self._fabric.plug(record.id, nic, process_id, f"eth{number}")
         self._fabric.set_rates([(record.id, nic) for record, _ in alive.values() for nic in record.nics])
+        for record, process_id in alive.values():
+            self._disks.adopt(record.id, process_id)
         for port in self._fabric.ports():
             if port not in ports:
                 self._fabric.delete_port(port)
@@ -206,8 +209,6 @@ class NamespaceHypervisor:
         if spec.template not in boot.TEMPLATES:
             known = ", ".join(sorted(boot.TEMPLATES))
             raise HypervisorError(f"there is no guest template {spec.template}; known are {known}")
-        if any(disk.device for disk in spec.disks):
-            raise HypervisorError(NO_DISKS)
         record = Record(spec.id, "guest", spec.hostname, spec.nics, spec.cpus, spec.memory_mb, spec.template)
 
         def prepare(folder: Path) -> tuple[Mount, ...]:
@@ -216,7 +217,8 @@ class NamespaceHypervisor:
             boot.prepare_guest(folder, spec.id, spec.hostname, spec.template)
             return layout.guest(folder, self._base, self._data, self._guest_paths, spec.memory_mb)
 
-        self._start(record, prepare)
+        # the root disk is a tree of files
+        self._start(record, prepare, [disk for disk in spec.disks if disk.device])
 
     def images(self) -> Path:
         return self.directory / "images"
@@ -233,7 +235,9 @@ class NamespaceHypervisor:
     def remove_template(self, name: str) -> None:
         return None
 
-    def _start(self, record: Record, prepare: Callable[[Path], tuple[Mount, ...]]) -> None:
+    def _start(
+        self, record: Record, prepare: Callable[[Path], tuple[Mount, ...]], disks: Sequence[GuestDisk] = ()
+    ) -> None:
         with self._turn(record.id):
             if self.power(record.id) == "running":
                 return
@@ -241,50 +245,43 @@ class NamespaceHypervisor:
             self._records.save(record)
             folder = self._records.folder(record.id)
             (folder / "mnt").mkdir(exist_ok=True)
-            launch = Launch(
-                hostname=record.hostname,
-                root=str(folder / "mnt"),
-                mounts=prepare(folder),
-                argv=("/usr/bin/busybox",),
-                environment=boot.environment(_python_variables()),
-                process_file=str(folder / PROCESS),
-                log=str(folder / CONSOLE_LOG),
-                cgroups=self._cgroups.prepare(record.id, record.memory_mb),
-            )
             try:
-                with self._fence() as fence:
-                    self._launch(record, replace(launch, fence=fence))
+                with ExitStack() as opened:
+                    mounts = prepare(folder)
+                    descriptors = []
+                    for disk in disks:
+                        descriptors.append(descriptor := self._disks.begin(record.id, disk))
+                        opened.callback(os.close, descriptor)
+                        mounts += shown(disk, descriptor)
+                    launch = Launch(
+                        hostname=record.hostname,
+                        root=str(folder / "mnt"),
+                        mounts=mounts,
+                        argv=("/usr/bin/busybox",),
+                        environment=boot.environment(_python_variables()),
+                        process_file=str(folder / PROCESS),
+                        log=str(folder / CONSOLE_LOG),
+                        cgroups=self._cgroups.prepare(record.id, record.memory_mb),
+                    )
+                    self._run(launch, f"{record.kind} {record.id}", descriptors, partial(self._plug_all, record))
             except BaseException:
                 self._kill(record.id, 0)
                 self._clear(record.id)
                 raise
 
-    def _launch(self, record: Record, launch: Launch) -> None:
-        launcher = subprocess.Popen(
-            [sys.executable, "-P", "-m", "controlplane.hypervisors.namespace.launch"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            pass_fds=(launch.fence,) if launch.fence is not None else (),
-        )
-        with launcher:
-            assert launcher.stdin and launcher.stdout
-            try:
-                launcher.stdin.write(launch.encode() + "\n")
-                launcher.stdin.flush()
-                first = launcher.stdout.readline()
-                if first.strip().isdigit():
-                    for number, nic in enumerate(record.nics):
-                        self._plug(record, nic, int(first), f"eth{number}")
-                    launcher.stdin.write("go\n")
-                    launcher.stdin.close()
-                    first = ""
-                problem = (first + launcher.stdout.read()).strip()
-            except BrokenPipeError:
-                problem = launcher.stdout.read().strip() or "the launcher died"
-        if problem or launcher.returncode:
-            raise HypervisorError(f"{record.kind} {record.id} does not start: {problem or 'see the control plane log'}")
+    def _run(
+        self,
+        launch: Launch,
+        what: str,
+        descriptors: Sequence[int],
+        plug: Callable[[int], None] = lambda process_id: None,
+    ) -> None:
+        with self._fence() as fence:
+            start(replace(launch, fence=fence), what, descriptors=descriptors, plug=plug)
+
+    def _plug_all(self, record: Record, process_id: int) -> None:
+        for number, nic in enumerate(record.nics):
+            self._plug(record, nic, process_id, f"eth{number}")
 
     # --- stopping -------------------------------------------------------------------------------------------------
 
@@ -309,10 +306,11 @@ class NamespaceHypervisor:
             raise HypervisorError(f"{instance_id} does not stop: {error}") from error
 
     def _clear(self, instance_id: str) -> None:
-        """Remove what a run of the instance had: ports in the fabric (by record), control group, process file."""
+        """Remove what a run of the instance had: ports (by its record), disks, control group, process file."""
         record = self._readable(instance_id)
         for nic in record.nics if record else ():
             self._unplug(instance_id, nic.mac)
+        self._disks.clear(instance_id)
         self._cgroups.remove(instance_id)
         (self._records.folder(instance_id) / PROCESS).unlink(missing_ok=True)
 
@@ -327,16 +325,36 @@ class NamespaceHypervisor:
         return 0
 
     def attach_disk(self, instance_id: str, disk: GuestDisk) -> None:
-        raise HypervisorError(NO_DISKS)
+        with self._turn(instance_id):
+            process_id = self._running(instance_id)
+            if process_id is not None:
+                self._disks.attach(instance_id, process_id, disk)
 
     def detach_disk(self, instance_id: str, path: Path) -> None:
-        """No guest has a disk."""
+        with self._turn(instance_id):
+            self._disks.detach(instance_id, self._running(instance_id), path)
 
     def resize_disk(self, instance_id: str, path: Path, size: int) -> bool:
-        return False
+        with self._turn(instance_id):
+            runs = self._running(instance_id) is not None
+            if runs:
+                self._disks.resize(instance_id, path, size)
+            return runs
 
     def copy_disk(self, instance_id: str, path: Path, target: Path, *, quiesce: bool) -> bool:
-        return False
+        # it may take long, and the guest can be stopped meanwhile
+        with self._copying[instance_id]:
+            if self._running(instance_id) is None:
+                return False
+            if quiesce:
+                raise HypervisorError(
+                    "guests of the namespace hypervisor cannot be quiesced: no kernel has their file systems mounted; "
+                    "leave quiescevm out, or stop the guest"
+                )
+            fresh = target.with_name(f"{target.name}.new")
+            self._disks.copy(instance_id, path, fresh)
+            self.volumes.replace(target, fresh)
+            return True
 
     # --- NICs -----------------------------------------------------------------------------------------------------
 
@@ -499,6 +517,11 @@ class NamespaceHypervisor:
 
     def _process(self, instance_id: str) -> Process | None:
         return recorded(self._records.folder(instance_id))
+
+    def _running(self, instance_id: str) -> int | None:
+        """PID 1 of an instance that runs."""
+        process = self._process(instance_id)
+        return process.pid if process is not None and process.alive() else None
 
     def _readable(self, instance_id: str) -> Record | None:
         """The record; one that is damaged must not keep the others from working."""

@@ -7,6 +7,7 @@ of what went wrong. When the hypervisor dies before ``go``, so does the instance
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -134,10 +135,13 @@ def _boot(launch: Launch) -> None:
 
 
 def drop_capabilities(numbers: Iterable[int]) -> None:
-    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     for number in numbers:
-        if number <= last:
+        try:
             syscalls.drop_capability(number)
+        except OSError as error:
+            # an older kernel does not have it
+            if error.errno != errno.EINVAL:
+                raise
 
 
 def _execute(argv: Sequence[str], environment: dict[str, str], log: int) -> None:

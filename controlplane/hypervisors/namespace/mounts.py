@@ -21,9 +21,10 @@ from controlplane.hypervisors import syscalls
 class Mount:
     """One step. ``target`` begins with ``/``; directories and files to mount on are made where they are missing."""
 
-    kind: Literal["tmpfs", "bind", "overlay", "proc", "sysfs", "devpts", "symlink", "directory", "seal"]
+    kind: Literal["tmpfs", "bind", "overlay", "detached", "proc", "sysfs", "devpts", "symlink", "directory", "seal"]
     target: str
-    #: bind: file or directory; overlay: lower directory; symlink: what it points to
+    #: bind: file or directory; overlay: lower directory; symlink: what it points to; detached: the number of a
+    #: descriptor of a mount of a file (syscalls), which is closed
     source: str = ""
     #: overlay: a directory with ``upper`` (what was changed) and ``work`` in it
     changes: str = ""
@@ -49,6 +50,10 @@ def perform(mounts: Iterable[Mount], root: Path) -> None:
                 _bind(mount, target)
             case "overlay":
                 _overlay(mount, target)
+            case "detached":
+                _file(target)
+                syscalls.move_mount(int(mount.source), target)
+                os.close(int(mount.source))
             case "proc":
                 _proc(target)
             case "sysfs":
@@ -79,13 +84,19 @@ def _bind(mount: Mount, target: Path) -> None:
         return
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
-    elif not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.touch()
+    else:
+        _file(target)
     # recursive: in a user namespace a part of a tree must not be shown without what is mounted on it
     syscalls.mount(mount.source, target, flags=syscalls.MS_BIND | syscalls.MS_REC)
     if mount.read_only:
         syscalls.set_read_only(target, True, recursive=True)
+
+
+def _file(target: Path) -> None:
+    """Something to mount a file on."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
 
 
 def _overlay(mount: Mount, target: Path) -> None:

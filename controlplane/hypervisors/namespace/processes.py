@@ -108,6 +108,19 @@ def terminate(process: Process, grace: float) -> None:
         os.close(descriptor)
 
 
+def ends(process: Process, seconds: float) -> bool:
+    """Whether it has ended, ``seconds`` from now at the latest."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        # looked at only now: from here on the descriptor holds the very process that was found alive
+        return not process.alive() or bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)
+
+
 def _ask(process: Process, descriptor: int, grace: float) -> None:
     # init stands still meanwhile, so that it respawns nobody
     signal.pidfd_send_signal(descriptor, signal.SIGSTOP)

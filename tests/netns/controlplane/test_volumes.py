@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from cs import CloudStackApiException
+from cs import CloudStack, CloudStackApiException
 
 from tests.netns.controlplane import origins
 from tests.netns.controlplane.cloud import INTERNET, Answer, Cloud
 from tests.netns.controlplane.storing import curl, storing, zone
+from tests.netns.hypervisor.machine import namespaces_of
 from tests.wait import wait_for
 
 MIB = 1 << 20
@@ -54,6 +58,40 @@ def volumes_of(cloud: Cloud) -> Path:
     return cloud.data / "namespace/storage"
 
 
+def status_of(cloud: Cloud, job: str) -> int:
+    """0 while it goes on, 1 when it succeeded."""
+    return cloud.jobs([job])[job]
+
+
+def shell(cloud: Cloud, vm: Answer, script: str) -> str:
+    return cloud.run(vm["id"], ["sh", "-ec", script]).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def tenant(cloud: Cloud) -> CloudStack:
+    return cloud.tenant("tina")
+
+
+@pytest.fixture(scope="module")
+def guests(cloud: Cloud, tenant: CloudStack) -> list[Answer]:
+    """Two guests of a tenant's that run."""
+    network = cloud.network(tenant, "n")
+    bare = next(t for t in tenant.listTemplates(templatefilter="featured")["template"] if t["name"] == "bare")
+    return [cloud.deploy(tenant, name, network, templateid=bare["id"]) for name in ("one", "two")]
+
+
+@pytest.fixture
+def attached(tenant: CloudStack, guests: list[Answer], cloud: Cloud) -> Iterator[Answer]:
+    """A new volume of 1 GiB, attached to the first guest."""
+    [offering] = [row for row in tenant.listDiskOfferings()["diskoffering"] if row["name"] == "Custom"]
+    made = tenant.createVolume(name="v", zoneid=zone(cloud), diskofferingid=offering["id"], size=1)["volume"]
+    yield tenant.attachVolume(id=made["id"], virtualmachineid=guests[0]["id"])["volume"]
+    if "virtualmachineid" in tenant.listVolumes(id=made["id"])["volume"][0]:
+        tenant.detachVolume(id=made["id"])
+    tenant.deleteVolume(id=made["id"])
+    wait_for(lambda: not tenant.listVolumes(id=made["id"]).get("volume"), 20, "the volume to be gone")
+
+
 def uploaded(cloud: Cloud, name: str) -> Answer:
     made: Answer = cloud.admin.uploadVolume(
         name=name, url=origins.url("disk.qcow2"), format="QCOW2", zoneid=zone(cloud)
@@ -73,10 +111,9 @@ def volume(cloud: Cloud, content: str) -> Answer:
         networkofferingid=cloud.admin.listNetworkOfferings(isdefault=True)["networkoffering"][0]["id"],
     )["network"]
     vm = cloud.deploy(cloud.admin, "vm1", network, startvm=False)
-    # its file is made before the namespace hypervisor says that its guests have no disks
-    with pytest.raises(CloudStackApiException, match="guests of the namespace hypervisor have no disks"):
-        cloud.admin.attachVolume(id=made["id"], virtualmachineid=vm["id"])
-    [shown] = cloud.admin.listVolumes(id=made["id"])["volume"]
+    # its file is made when it is attached
+    cloud.admin.attachVolume(id=made["id"], virtualmachineid=vm["id"])
+    shown = cloud.admin.detachVolume(id=made["id"])["volume"]
     assert shown["state"] == "Ready" and "virtualmachineid" not in shown
     assert disk(volumes_of(cloud) / shown["path"]) == content
     return dict(shown)
@@ -186,3 +223,83 @@ def test_a_wrong_checksum_is_told_and_nothing_stays(cloud: Cloud, content: str) 
     assert any("wrong" in event["description"] for event in warnings)
     cloud.admin.deleteVolume(id=row["id"])
     wait_for(lambda: not cloud.admin.listVolumes(id=row["id"]).get("volume"), 20, "the volume to be gone")
+
+
+def test_a_tenants_file_system_goes_from_guest_to_guest(
+    cloud: Cloud, tenant: CloudStack, guests: list[Answer], attached: Answer
+) -> None:
+    one, two = guests
+    assert (attached["state"], attached["deviceid"], attached["virtualmachineid"]) == ("Ready", 1, one["id"])
+    device = f"/dev/disk/by-id/virtio-{attached['id'].replace('-', '')[:20]}"
+    shell(cloud, one, f"mkfs.ext4 -q {device}; echo mine >/tmp/f; debugfs -w -R 'write /tmp/f f' {device}")
+    with pytest.raises(CloudStackApiException, match="attached already"):
+        tenant.attachVolume(id=attached["id"], virtualmachineid=two["id"])
+    grown = tenant.resizeVolume(id=attached["id"], size=2)["volume"]
+    assert grown["size"] == 2 << 30
+    wait_for(lambda: shell(cloud, one, "stat -c %s /dev/vdb") == str(2 << 30), 5, "the disk to have grown")
+    shell(cloud, one, f"e2fsck -fp {device}; resize2fs {device}")
+    assert "virtualmachineid" not in tenant.detachVolume(id=attached["id"])["volume"]
+    assert shell(cloud, one, "ls /dev/disk/by-id") == ""
+    # to one that is stopped: it has it when it is started
+    tenant.stopVirtualMachine(id=two["id"])
+    tenant.attachVolume(id=attached["id"], virtualmachineid=two["id"])
+    tenant.startVirtualMachine(id=two["id"])
+    assert shell(cloud, two, f"debugfs -R 'cat f' {device} 2>/dev/null") == "mine"
+    assert shell(cloud, two, "dumpe2fs -h /dev/vdb 2>/dev/null | grep '^Block count'").split()[-1] == str(2 << 30 >> 12)
+    tenant.rebootVirtualMachine(id=two["id"])
+    assert shell(cloud, two, f"e2fsck -fn {device} 2>&1 >/dev/null | tail -n 1; readlink -f {device}").endswith(
+        "/dev/vdb"
+    )
+
+
+def test_a_snapshot_while_a_guest_writes_is_one_moment(
+    cloud: Cloud, tenant: CloudStack, guests: list[Answer], attached: Answer
+) -> None:
+    one = guests[0]
+    # a journal: each record is written after the one before it, so none is missing before the last
+    put = 'printf "%-511s\\n" $i | dd of=/dev/vdb bs=512 seek=$i conv=notrunc 2>/dev/null'
+    journal = f"i=0; while :; do i=$((i+1)); {put}; done"
+    shell(cloud, one, f"setsid -f sh -c '{journal}' </dev/null >/dev/null 2>&1")
+    read = "head -c 8M /dev/vdb | tr -d '\\0 '"
+    wait_for(
+        lambda: shell(cloud, one, "dd if=/dev/vdb bs=512 skip=20 count=1 2>/dev/null").startswith("20"), 30, "writes"
+    )
+    snapshot = tenant.createSnapshot(volumeid=attached["id"])["snapshot"]
+    assert snapshot["state"] == "BackedUp"
+    with pytest.raises(CloudStackApiException, match="stop virtual machine"):
+        tenant.revertSnapshot(id=snapshot["id"])
+    written = shell(cloud, one, f"{read} | wc -l")
+    tenant.stopVirtualMachine(id=one["id"], forced="true")
+    tenant.revertSnapshot(id=snapshot["id"])
+    tenant.startVirtualMachine(id=one["id"])
+    records = shell(cloud, one, read).split()
+    assert records == [str(number) for number in range(1, len(records) + 1)]
+    assert 20 <= len(records) < int(written)
+    # what is downloaded is what the guest has
+    tenant.detachVolume(id=attached["id"])
+    link = tenant.extractVolume(id=attached["id"], zoneid=zone(cloud), mode="HTTP_DOWNLOAD")["volume"]
+    own = volumes_of(cloud) / cloud.admin.listVolumes(id=attached["id"], listall="true")["volume"][0]["path"]
+    assert fetched(cloud, link["url"]) == disk(own)
+    tenant.deleteSnapshot(id=snapshot["id"])
+
+
+def test_a_control_plane_that_is_killed_while_it_attaches(
+    cloud: Cloud, tenant: CloudStack, guests: list[Answer], attached: Answer
+) -> None:
+    one = guests[0]
+    shell(cloud, one, "echo kept | dd of=/dev/vdb")
+    seed = random.randrange(1 << 30)
+    pauses = random.Random(seed)
+    for attempt in range(2):
+        for command in ("detachVolume", "attachVolume"):
+            more = {"virtualmachineid": one["id"]} if command == "attachVolume" else {}
+            job = getattr(cloud.sender, command)(id=attached["id"], **more)["jobid"]
+            time.sleep(pauses.uniform(0, 0.4))
+            cloud.kill()
+            cloud.start()
+            status = wait_for(partial(status_of, cloud, job), 60, f"{command} to end (seed {seed}, {attempt})")
+            assert status == 1, f"seed {seed}, {attempt}: {command}"
+            there = shell(cloud, one, "ls /dev/vdb 2>/dev/null || true")
+            daemons = [pid for pid in namespaces_of(cloud.data) if "qemu" in Path(f"/proc/{pid}/cmdline").read_text()]
+            assert (bool(there), len(daemons)) == ((True, 1) if more else (False, 0)), f"seed {seed}, {attempt}"
+        assert shell(cloud, one, "head -c 4 /dev/vdb") == "kept"

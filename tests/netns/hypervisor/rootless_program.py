@@ -12,6 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+from appliance.run import run
+from controlplane.hypervisors.base import GuestDisk
 from controlplane.hypervisors.namespace import rootless
 from controlplane.hypervisors.namespace.driver import NamespaceHypervisor
 from controlplane.hypervisors.registry import make_hypervisor
@@ -59,6 +61,13 @@ def serve(data: Path) -> None:
     }
     router = lab.router(state, segments={"eth0": segment, "eth2": public})
     lease = guest.dhcp()
+    volume = lab.hypervisor.pool / "volumes/data.qcow2"
+    lab.hypervisor.volumes.prepare_pool(lab.hypervisor.pool)
+    lab.hypervisor.volumes.create(volume, 16 << 20)
+    lab.hypervisor.attach_disk(guest.id, GuestDisk(volume, 1, "data"))
+    written = guest.run(
+        ["sh", "-ec", "mkfs.ext4 -q /dev/vdb; echo mine | dd of=/dev/disk/by-id/virtio-data; head -c 4 /dev/vdb"]
+    )
     tell(
         guest=guest.id,
         router=router.id,
@@ -67,6 +76,8 @@ def serve(data: Path) -> None:
         client=internet.clients(),
         own_name=guest.run(["dig", "+short", "vm1.a.example", "@10.1.1.1"]).stdout.strip(),
         daemons=sorted(router.processes().values()),
+        volume=written.stdout,
+        user_of_volume=volume.stat().st_uid,
         user_of_dnsmasq=router.run(["stat", "-c", "%U", f"/proc/{router.pids('sbin/dnsmasq')[0]}"]).stdout.strip(),
     )
     signal.pause()
@@ -78,7 +89,11 @@ def adopt(data: Path, guest: str) -> None:
     status_before = hypervisor.exec(guest, fetch)
     print(flush=True)
     hypervisor.open()
-    tell(status=status_before, power={item.id: item.power for item in hypervisor.instances()})
+    [volume] = (hypervisor.pool / "volumes").iterdir()
+    copied = hypervisor.copy_disk(guest, volume, hypervisor.pool / "snapshots/s.qcow2", quiesce=False)
+    kept = run(hypervisor.command(guest, ["head", "-c", "4", "/dev/vdb"])).stdout
+    power = {item.id: item.power for item in hypervisor.instances()}
+    tell(status=status_before, power=power, kept=kept, copied=copied)
     hypervisor.purge()
 
 

@@ -19,6 +19,7 @@ import pytest
 from cs import CloudStack
 
 from controlplane.hypervisors.namespace import rootless
+from controlplane.hypervisors.namespace.disks import QEMU
 from tests.netns.hypervisor.machine import look
 from tests.netns.lab import REPOSITORY
 from tests.wait import wait_for
@@ -81,6 +82,7 @@ def test_an_ordinary_user_runs_a_network(data: Path, tmp_path: Path, many_users:
     assert done["own_name"] == "10.1.1.5"
     assert any("dnsmasq" in daemon for daemon in done["daemons"])
     assert (done["user_of_dnsmasq"] == "dnsmasq") == many_users
+    assert (done["volume"], done["user_of_volume"]) == ("mine", QEMU if many_users else 0)
 
     adopted = subprocess.run(
         as_nobody("-m", PROGRAM, str(data), "adopt", done["guest"]),
@@ -92,6 +94,7 @@ def test_an_ordinary_user_runs_a_network(data: Path, tmp_path: Path, many_users:
     page, facts = adopted.stdout.splitlines()
     assert page == "hello"
     assert json.loads(facts)["status"] == 0
+    assert (json.loads(facts)["kept"], json.loads(facts)["copied"]) == ("mine", True)
     assert json.loads(facts)["power"][done["router"]] == "running"
     assert list((data / "hypervisor/instances").iterdir()) == []
 

@@ -7,9 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from controlplane.hypervisors.base import Share
+from controlplane.hypervisors.base import GuestDisk, Share
 from controlplane.hypervisors.libvirt.domain import (
-    Disk,
     Machine,
     Port,
     clipboard_xml,
@@ -27,7 +26,7 @@ ROUTER = Machine(
     accelerator="qemu",
     cpus=1,
     memory_mb=256,
-    disks=(Disk(Path("/s/i/disk.qcow2")), Disk(Path("/s/i/state.qcow2"), "gatehouse-state", 1)),
+    disks=(GuestDisk(Path("/s/i/disk.qcow2"), 0), GuestDisk(Path("/s/i/state.qcow2"), 1, "gatehouse-state")),
     ports=(PORT, Port("0e:01:a9:fe:01:01", "ghaaaaaaaaaaaa", "brbbbbbbbbbbbb", isolated=True)),
     serial_log=Path("/s/i/serial.log"),
     password="s3cr3t00",
@@ -47,7 +46,7 @@ def test_a_guest_with_kvm_has_the_hosts_processor_and_no_firmware_entries() -> N
         accelerator="kvm",
         cpus=2,
         memory_mb=512,
-        disks=(Disk(Path("/d")),),
+        disks=(GuestDisk(Path("/d"), 0),),
         ports=(),
         serial_log=Path("/l"),
         password="p",
@@ -94,7 +93,7 @@ def test_what_is_written_into_it_cannot_break_out(text: str) -> None:
         accelerator="qemu",
         cpus=1,
         memory_mb=1,
-        disks=(Disk(Path(f"/{text}")),),
+        disks=(GuestDisk(Path(f"/{text}"), 0),),
         ports=(),
         serial_log=Path("/l"),
         password=text,
