@@ -16,7 +16,6 @@ from typing import Any
 
 from appliance.run import run
 from tools.image import disk, inputs, kernel, root
-from tools.image.root import BuildError
 
 log = logging.getLogger(__name__)
 
@@ -151,18 +150,14 @@ def scratch(folder: Path) -> Iterator[Path]:
         with _locked(left) as abandoned:
             if abandoned:
                 log.info("removing %s, which a build left behind", left)
-                for mounted in reversed(_mounted(left)):
-                    run(["umount", "--lazy", mounted])
-                shutil.rmtree(left)
+                root.remove(left)
     work = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
     work.chmod(0o755)  # apt downloads as a user of its own
     with _locked(work):
         try:
             yield work
         finally:
-            if _mounted(work):
-                raise BuildError(f"something is still mounted below {work}; unmount it and remove that directory")
-            shutil.rmtree(work)
+            root.remove(work)
 
 
 @contextmanager
@@ -178,12 +173,6 @@ def _locked(work: Path) -> Iterator[bool]:
         yield held
     finally:
         os.close(descriptor)
-
-
-def _mounted(work: Path) -> list[str]:
-    """Mount points below a directory, the outer ones first."""
-    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return [point for point in points if point.startswith(f"{work.resolve()}/")]
 
 
 def compare(first: Path, second: Path) -> list[str]:

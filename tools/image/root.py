@@ -57,6 +57,20 @@ def bootstrap(target: Path, packages: Sequence[str], epoch: int) -> None:
     ]
     # INITRD=No: the kernel package would make an initrd that nothing boots from
     run(["env", f"SOURCE_DATE_EPOCH={epoch}", "INITRD=No", *argv], timeout=_TIMEOUT)
+    unmount(target)
+
+
+def unmount(tree: Path) -> None:
+    """Detach what is mounted below a directory: mmdebstrap leaves a /proc that was busy when it ended."""
+    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for point in reversed([point for point in points if point.startswith(f"{tree.resolve()}/")]):
+        run(["umount", "--lazy", point])
+
+
+def remove(tree: Path) -> None:
+    """Remove a directory, but nothing that is mounted below it."""
+    unmount(tree)
+    shutil.rmtree(tree)
 
 
 def installed(root: Path) -> list[dict[str, str | int]]:
