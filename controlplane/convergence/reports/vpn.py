@@ -13,9 +13,11 @@ from sqlalchemy.orm import Session
 from appliance.schema.status import Status
 from controlplane import events
 from controlplane.network.vpn import REMOVED
-from controlplane.store.models import Appliance, PublicIp, RemoteAccessVpn, VpnConnection
+from controlplane.store.models import Appliance, PublicIp, RemoteAccessVpn, VpnConnection, VpnGateway
 
 _STATES = frozenset({"Connecting", "Connected", "Disconnected", "Error"})
+#: numbers of a log's entries are below, as the store's are
+_NUMBERS = 2**63
 #: of a log's entry -> type of the event, and what the user did
 _VISITS = {"connect": ("VPN.USER.CONNECT", "connected"), "disconnect": ("VPN.USER.DISCONNECT", "disconnected")}
 
@@ -38,7 +40,8 @@ def _sessions(one: dict[str, Any]) -> Iterator[dict[str, str]]:
     told = one.get("sessions")
     for session in told if isinstance(told, list) else []:
         with contextlib.suppress(TypeError, KeyError, ValueError):
-            datetime.fromisoformat(session["since"])
+            if datetime.fromisoformat(session["since"]).tzinfo is None:
+                raise ValueError("a moment without its zone is before or after no other")
             yield {name: str(session[name])[:64] for name in ("user", "protocol", "client", "peer", "since")}
 
 
@@ -57,7 +60,8 @@ def _visits(status: Status, seen: int) -> Iterator[tuple[str, dict[str, Any]]]:
     for address, one in _part(status, "remote").items():
         log = one.get("log")
         for entry in log if isinstance(log, list) else []:
-            if isinstance(entry, dict) and isinstance(entry.get("number"), int) and entry["number"] > seen:
+            number = entry.get("number") if isinstance(entry, dict) else None
+            if isinstance(number, int) and seen < number < _NUMBERS:
                 yield address, entry
 
 
@@ -71,9 +75,14 @@ def take(session: Session, appliance: Appliance, status: Status) -> None:
     now = reported(status)
     if (appliance.tunnels or {}) != now:
         appliance.tunnels = now
-    for connection in session.scalars(select(VpnConnection).where(VpnConnection.id.in_(now))):
+    own = (
+        select(VpnConnection)
+        .join(VpnGateway, VpnGateway.id == VpnConnection.gateway_id)
+        .where(VpnGateway.network_id == appliance.network_id, VpnConnection.id.in_(now))
+    )
+    for connection in session.scalars(own):
         one, before = now[connection.id], connection.state
-        if before == REMOVED:
+        if before == REMOVED or "state" not in one:
             continue
         connection.state, connection.detail = one["state"], one["detail"]
         if (before == "Connected") != (one["state"] == "Connected"):

@@ -11,6 +11,7 @@ Either way the tunnels' interface is called ``INTERFACE``, so that rules about i
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -51,6 +52,10 @@ def detect() -> Plane:
 
     The kernel loads its modules by that where it has them; their names or its version would not tell whether it may.
     """
+    # an agent that was killed meanwhile left them, and "exists" would be taken for "cannot"
+    for left in (["link", "delete", "dev", _TRIAL], ["xfrm", "state", "delete", *_ENDS]):
+        with suppress(CommandError):
+            run(["ip", *left])
     try:
         run(["ip", "link", "add", "name", _TRIAL, "type", "xfrm", "if_id", str(_TRIAL_ID)])
         try:

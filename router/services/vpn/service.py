@@ -45,13 +45,14 @@ def _bring(daemon: Charon, vpn: Vpn, plane: Plane, rekeyed: frozenset[str]) -> N
     loaded = daemon.connections()
     for gone in sorted(key for key in loaded - wanted.keys() if not is_ours(key)):
         daemon.unload(gone)
+    for stray in sorted(_strays(daemon, vpn)):
+        daemon.terminate(stray)
     secrets = {id for id in daemon.secrets() if not is_ours(id)}
     for id in sorted(secrets - {one.id for one in vpn.connections}):
         daemon.unload_secret(id)
     for key, connection in wanted.items():
-        # whose secret it is may have changed with the connection
-        if connection.id not in secrets or connection.id in rekeyed or key not in loaded:
-            daemon.load_secret(load_shared(connection))
+        # replaced by its id; an agent that was killed may have left another one
+        daemon.load_secret(load_shared(connection))
         if key not in loaded:
             daemon.load(load_conn(connection, plane))
         elif connection.id in rekeyed:
@@ -126,12 +127,12 @@ class VpnService(BaseService):
             return lost
         try:
             with charon(socket_file(host.settings)) as daemon:
-                lacking = _lacking(daemon, vpn)
+                wrong = _wrong(daemon, vpn)
         except OSError:
             return None  # the supervisor starts it again, the probe tells
         self._watching(vpn, host)  # an agent that adopted a running charon begins here
         self._remote.watch(vpn.remote, detect(), host)
-        return f"charon lacks connection {', '.join(lacking[:3])}" if lacking else None
+        return wrong or self._remote.uninvited()
 
     def probe(self, state: RouterState, host: Host) -> None:
         vpn = served(state)
@@ -185,6 +186,24 @@ def _lacking(daemon: Charon, vpn: Vpn) -> list[str]:
     """Connections that charon should have and has not."""
     sites = {name(one) for one in vpn.connections} - daemon.connections()
     return sorted({*map(identity, sites), *missing(daemon, vpn.remote, detect())})
+
+
+def _wrong(daemon: Charon, vpn: Vpn) -> str | None:
+    """What charon has that it should not, or the other way round; None when nothing."""
+    if lacking := _lacking(daemon, vpn):
+        return f"charon lacks connection {', '.join(lacking[:3])}"
+    if strays := sorted(map(identity, _strays(daemon, vpn))):
+        return f"charon has tunnels of connection {', '.join(strays[:3])}, which is no more"
+    return None
+
+
+def _strays(daemon: Charon, vpn: Vpn) -> set[str]:
+    """Names of connections that are not wanted and have tunnels: a call may begin while they are unloaded.
+
+    Not of callers that charon has no connection for yet: these are "(unnamed)".
+    """
+    known = {one.connection for one in daemon.tunnels() if identity(one.connection) and not is_ours(one.connection)}
+    return known - {name(one) for one in vpn.connections}
 
 
 def _rekeyed(before: Vpn | None, after: Vpn) -> frozenset[str]:

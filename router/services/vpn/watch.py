@@ -11,6 +11,7 @@ import logging
 import re
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -117,18 +118,28 @@ class Watch:
                 with session(self.socket) as events, charon(self.socket) as commands:
                     self._look(commands)
                     with contextlib.closing(events.listen(_EVENTS, INTERVAL)) as listening:
-                        for label, event in listening:
-                            if self._ended.is_set():
-                                return
-                            if label == b"log":
-                                self._hear(event)
-                            else:
-                                self._look(commands)
+                        self._follow(listening, commands)
             except OSError:
                 self._lost()
             except Exception:
                 log.exception("watching the VPN connections")
             self._ended.wait(INTERVAL)
+
+    def _follow(self, events: Iterable[tuple[bytes | None, dict[str, Any]]], commands: Charon) -> None:
+        """Until the end: hear what the log says, and look after everything else, silence included.
+
+        Anybody who sends to port 500 fills the log, so that there may be no silence.
+        """
+        looked = time.monotonic()
+        for label, event in events:
+            if self._ended.is_set():
+                return
+            if label == b"log":
+                self._hear(event)
+                if time.monotonic() < looked + INTERVAL:
+                    continue
+            self._look(commands)
+            looked = time.monotonic()
 
     def _lost(self) -> None:
         """charon is gone, and its tunnels with it."""

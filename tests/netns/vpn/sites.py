@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,16 @@ from tests.wait import wait_for
 Raw = dict[str, Any]
 
 PSK = "correct horse battery staple"
+#: charon's, in a router
+SOCKET = "/run/gatehouse/vpn/charon.vici"
+
+_VICI = """
+import json, socket, sys
+import vici
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect(sys.argv[1])
+    list(vici.Session(connection).request(sys.argv[2], json.loads(sys.argv[3])))
+"""
 
 
 def connection(local: str, peer: str, networks: tuple[str, ...], remotes: tuple[str, ...], **more: Any) -> Raw:
@@ -73,11 +85,21 @@ class Site:
         assert traffic is not None
         return next(((one.received, one.sent) for one in traffic.counters if (one.id, one.kind) == (id, "vpn")), (0, 0))
 
+    def vici(self, command: str, message: Raw) -> None:
+        """Have this router's charon do something that its agent does not know of."""
+        self.router.run([sys.executable, "-c", _VICI, SOCKET, command, json.dumps(message)])
+
     def swanctl(self, *arguments: str, check: bool = True) -> str:
         """What strongSwan's own tool says of this router's charon."""
-        socket = "unix:///run/gatehouse/vpn/charon.vici"
         return self.router.run(
-            ["env", "STRONGSWAN_CONF=/etc/gatehouse/vpn/strongswan.conf", "swanctl", *arguments, "--uri", socket],
+            [
+                "env",
+                "STRONGSWAN_CONF=/etc/gatehouse/vpn/strongswan.conf",
+                "swanctl",
+                *arguments,
+                "--uri",
+                f"unix://{SOCKET}",
+            ],
             check=check,
         ).stdout
 

@@ -225,6 +225,18 @@ def test_closed_to_whom_no_rule_lets_in(world: World) -> None:
     assert world.sessions() == {}
 
 
+def test_somebody_who_is_no_user_does_not_stay(world: World) -> None:
+    """As a user who comes in just while being removed: charon knew the password when it was asked."""
+    device, stays = world.devices[:2]
+    assert stays.connect("user1", USERS["user1"])
+    secret = {"id": "ghost", "type": "EAP", "data": "boo", "owners": ["ghost"]}
+    world.site.vici("load-shared", secret)
+    assert device.connect("ghost", "boo"), device.log()
+    wait_for(lambda: not device.connected, 20, "the ghost to be gone")
+    assert [one["user"] for one in world.sessions().values()] == ["user1"]
+    assert stays.connected
+
+
 def test_remote_access_that_is_deleted_ends_for_all(world: World) -> None:
     device = world.devices[0]
     assert device.connect("user0", USERS["user0"])

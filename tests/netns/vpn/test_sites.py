@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -270,15 +271,37 @@ def _spis(listed: str) -> set[str]:
 
 
 def test_a_dead_peer_is_noticed_and_called_again(sites: Pair) -> None:
-    sites.push(dpd=1)
+    """It vanishes without a word: after ``dpd`` it is asked, and given up when charon has asked five times."""
+    dpd, tries = 5, sum(2.0 * 1.8**number for number in range(5))
+    sites.push(version="ikev2", dpd=dpd)
     sites.wait_up()
     sites.b.router.kill("charon-systemd", "STOP")
+    begun = time.monotonic()
     try:
         sites.a.wait_state("Disconnected", "to-203.0.113.2", 90)
     finally:
         sites.b.router.kill("charon-systemd", "CONT")
+    # it had spoken shortly before it stopped
+    assert tries < time.monotonic() - begun < dpd + tries + 10
     sites.wait_up(90)
     wait_for(lambda: sites.a.guest.ping("10.2.1.10"), 10, "the tunnel to be back")
+
+
+def test_a_connection_goes_while_it_connects(sites: Pair) -> None:
+    here, there = sites.connect(version="ikev2")
+    # nobody is there
+    silent = connection("203.0.113.1", "203.0.113.77", ("10.1.1.0/24",), ("10.77.0.0/16",), version="ikev2")
+    sites.b.push(there)
+    sites.a.push(here, silent)
+    sites.wait_up()
+    [name] = set(re.findall(r"^(to-203.0.113.77\S*): #.*CONNECTING", sites.a.swanctl("--list-sas"), re.MULTILINE))
+    before = _spis(sites.a.swanctl("--list-sas"))
+    # as when it is unloaded just when a call begins: charon goes on calling for a connection that it has no more
+    sites.a.vici("unload-conn", {"name": name})
+    sites.a.push(here)
+    assert "to-203.0.113.77" not in sites.a.swanctl("--list-sas")
+    assert _spis(sites.a.swanctl("--list-sas")) == before
+    assert sites.a.guest.ping("10.2.1.10")
 
 
 def test_one_of_many_changes_and_the_others_stay(sites: Pair) -> None:

@@ -14,7 +14,7 @@ from router.services.vpn.plane import Plane
 from router.services.vpn.remote import firewall, l2tp
 from router.services.vpn.remote.bring import barred, bring
 from router.services.vpn.remote.model import RemoteAccess
-from router.services.vpn.remote.sessions import Sessions, end
+from router.services.vpn.remote.sessions import Session, Sessions, end
 
 
 def served_by_l2tp(remote: Sequence[RemoteAccess], plane: Plane, settings: Settings) -> list[RemoteAccess]:
@@ -40,12 +40,13 @@ class RemotePart:
         self._sessions: Sessions | None = None
         self._remote: Sequence[RemoteAccess] = ()
         self._obstacle = ""
+        self._uninvited: set[Session] = set()
 
     def stop(self) -> None:
         """Watch no longer."""
         if self._sessions is not None:
             self._sessions.stop()
-        self._sessions, self._remote = None, ()
+        self._sessions, self._remote, self._uninvited = None, (), set()
 
     def bring(
         self,
@@ -85,6 +86,16 @@ class RemotePart:
             )
             self._sessions.start()
         return self._sessions
+
+    def uninvited(self) -> str | None:
+        """Who is connected that may not, None when nobody: somebody who came in while the users were changed."""
+        if self._sessions is None:
+            return None
+        before, found = self._uninvited, set(barred(self._sessions.now(), self._remote, self._remote))
+        self._uninvited = found
+        # seen twice: to say goodbye takes a moment
+        stay = sorted((one.user, one.address) for one in before & found)
+        return f"{stay[0][0]} is connected to {stay[0][1]}, and is no user of it" if stay else None
 
     def report(self) -> dict[str, Any]:
         """Public address -> sessions, log of connects and disconnects, and what is not served and why."""

@@ -111,6 +111,11 @@ class Sessions:
                 "log": list(self._logs.get(address, ())),
             }
 
+    def now(self) -> list[Session]:
+        """Those of the last look."""
+        with self._lock:
+            return list(self._now.values())
+
     def look(self) -> list[Session]:
         """What there is now, noted down. Raises OSError when charon does not answer."""
         with charon(self.socket) as daemon:
@@ -141,7 +146,7 @@ class Sessions:
         """Sessions by L2TP; the note of one whose pppd is gone is removed when it has been seen."""
         alive = []
         for one in l2tp_sessions(self.notes, self._peer_of):
-            if Path("/proc", one.handle).exists():
+            if _is_pppd(one.handle):
                 alive.append(one)
             else:
                 self._passed(one)
@@ -188,7 +193,8 @@ def end(sessions: Iterable[Session], socket: Path) -> None:
     """End sessions: pppd says goodbye to its client, charon to its. Raises OSError."""
     ours = list(sessions)
     for one in ours:
-        if one.protocol == "l2tp":
+        # its number may be another's by now
+        if one.protocol == "l2tp" and _is_pppd(one.handle):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(one.handle), signal.SIGTERM)
     numbers = [one.handle for one in ours if one.protocol == "ikev2"]
@@ -196,6 +202,13 @@ def end(sessions: Iterable[Session], socket: Path) -> None:
         with charon(socket) as daemon:
             for number in numbers:
                 daemon.end(number)
+
+
+def _is_pppd(pid: str) -> bool:
+    try:
+        return Path("/proc", pid, "comm").read_text() == "pppd\n"
+    except OSError:
+        return False
 
 
 def _told(one: Session) -> dict[str, str]:

@@ -365,6 +365,8 @@ def test_each_visit_is_an_event_once(site: Site) -> None:
     base = 1_900_000_000_000  # beyond 32 bits, as numbers from a clock are
     assert site.report(base + 1, base + 2)
     assert not site.report(base + 1, base + 2)
+    # more than the store holds
+    assert not site.report(2**63)
     assert told() == ["VPN.USER.CONNECT"] * 2
     assert site.report(base + 2, base + 3, event="disconnect")
     assert told() == ["VPN.USER.CONNECT", "VPN.USER.CONNECT", "VPN.USER.DISCONNECT"]
@@ -379,7 +381,7 @@ def test_who_is_connected_is_shown_with_vpns_and_users(site: Site) -> None:
         site.tenant.run("addVpnUser", username=name, password=PASSWORD)
     ann = {"user": "Ann", "protocol": "l2tp", "client": "10.1.2.3", "peer": "198.51.100.7"}
     ann["since"] = "2030-01-01T10:00:00Z"
-    assert site.report(sessions=[ann, {**ann, "since": "yesterday"}])
+    assert site.report(sessions=[ann, {**ann, "since": "yesterday"}, {**ann, "since": "2030-01-01T10:00:00"}])
     assert not site.report(sessions=[ann])
     [vpn] = site.tenant.call("listRemoteAccessVpns")["remoteaccessvpn"]
     shown = {

@@ -139,6 +139,18 @@ def test_states_and_events(site: Site) -> None:
     assert told == ["VPN.S2S.CONNECTED", "VPN.S2S.DISCONNECTED"]
 
 
+def test_a_router_speaks_of_its_own_connections_only(site: Site) -> None:
+    made = site.connect()
+    other = site.tenant.network(name="other")["id"]
+    site.tenant.vm(networkids=other)
+    told = {"connections": {made["id"]: {"state": "Connected"}}}
+    site.tenant.take_reports(other, {"vpn": told})
+    assert site.connections()[0]["state"] == "Pending"
+    # nor does one thing pass for another
+    site.tenant.take_reports(site.network, {"vpn": {**told, "remote": {made["id"]: {"sessions": []}}}})
+    assert site.connections()[0]["state"] == "Pending"
+
+
 def test_reset(site: Site) -> None:
     made = site.connect()
     site.report(made["id"], "Connected")

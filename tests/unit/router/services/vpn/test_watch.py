@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from router.document import RouterState
+from router.services.vpn import watch as module
 from router.services.vpn.charon import Charon, Tunnel
 from router.services.vpn.connections import children, name
 from router.services.vpn.model import SiteConnection
@@ -70,6 +76,21 @@ def test_calls_what_is_missing_once_and_not_what_is_under_way() -> None:
     played.up = []
     watch._look(commands)
     assert _state(watch)[0] == "Disconnected"
+
+
+def test_calls_also_while_strangers_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    site, played, watch = _site(), _Played(), Watch(Path("/nowhere"))
+    clock = count()
+    # a second between any two moments
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    watch.see((site,))
+
+    def noise() -> Iterator[tuple[bytes, dict[str, bytes]]]:
+        for _ in range(50):
+            yield b"log", {"msg": b"received unsupported IKE version 9.9 from 198.51.100.66"}
+
+    watch._follow(noise(), cast(Charon, played))
+    assert played.called[:2] == list(children(site))
 
 
 def test_a_passive_one_is_never_called() -> None:

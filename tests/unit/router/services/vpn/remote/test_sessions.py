@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from router.services.vpn.remote.bring import barred
 from router.services.vpn.remote.ike import name
-from router.services.vpn.remote.sessions import LOG_LENGTH, Session, Sessions, ikev2_sessions, l2tp_sessions
+from router.services.vpn.remote.sessions import LOG_LENGTH, Session, Sessions, end, ikev2_sessions, l2tp_sessions
 from tests.unit.router.services.vpn.remote.test_ike import access
 
 NOW = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
@@ -99,6 +102,16 @@ def test_a_visit_that_is_over_is_logged_and_the_log_is_bounded(tmp_path: Path) -
         watch.see([_session()])
         watch.see([])
     assert len(watch.report("203.0.113.2")["log"]) == LOG_LENGTH
+
+
+def test_a_process_that_got_the_number_of_a_pppd_is_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, own, killed = Sessions(tmp_path / "no-charon", tmp_path, _peer_of), str(os.getpid()), []
+    (tmp_path / own).write_text("203.0.113.2\nann\n10.3.1.2\n")
+    assert watch._of_pppd() == []
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(os, "kill", lambda *arguments: killed.append(arguments))
+    end([_session(handle=own)], tmp_path / "no-charon")
+    assert killed == []
 
 
 def test_whose_session_must_end() -> None:
