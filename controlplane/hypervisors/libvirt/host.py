@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from controlplane.hypervisors.base import HostFacts, HypervisorError
 from controlplane.hypervisors.libvirt import acceleration
 from controlplane.hypervisors.libvirt.domain import CLIPBOARD_AGENT, METADATA, backup_xml, clipboard_xml
 from controlplane.hypervisors.libvirt.hostside import HostSide, Place
+from controlplane.hypervisors.libvirt.quiesce import Quiesced
 from controlplane.hypervisors.libvirt.remote.keys import Keys
 from controlplane.hypervisors.libvirt.remote.link import Link
 from controlplane.hypervisors.libvirt.remote.side import remote_side
@@ -323,11 +324,15 @@ class Host:
                 # a control plane that ended has left it
                 domain.abortJob()
             target.unlink(missing_ok=True)
-            with _frozen(domain) if quiesce else nullcontext():
-                domain.backupBegin(backup_xml(names, name, target), None, 0)
+        guest = Quiesced(domain)
+        if quiesce:
+            guest.freeze()
         try:
             with told(doing):
+                domain.backupBegin(backup_xml(names, name, target), None, 0)
+                # the copy is consistent from here on, whether the guest can be thawed at once or not
                 while domain.jobStats().get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP:
+                    guest.thaw()
                     time.sleep(_LOOK)
                 done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
             if not done.get("success"):
@@ -338,6 +343,8 @@ class Host:
                 domain.abortJob()
             target.unlink(missing_ok=True)
             raise
+        finally:
+            guest.leave()
 
     def _disk_name(self, instance_id: str, path: Path) -> str:
         found = self.disks(instance_id).get(path)
@@ -395,21 +402,6 @@ class Host:
                 # KiB; what files are cached in is given to whoever asks
                 memory_used=memory["total"] - memory["free"] - memory["buffers"] - memory["cached"] << 10,
             )
-
-
-@contextmanager
-def _frozen(domain: Any) -> Iterator[None]:
-    """File systems of a guest are consistent, and nothing is written, until the block ends; by the agent in it."""
-    try:
-        domain.fsFreeze()
-    except libvirt.libvirtError as error:
-        raise HypervisorError(
-            f"{domain.name()} cannot be quiesced: {error}; it needs a running QEMU guest agent (qemu-guest-agent)"
-        ) from error
-    try:
-        yield
-    finally:
-        domain.fsThaw()
 
 
 def _owner_of(domain: Any) -> str | None:
