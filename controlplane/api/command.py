@@ -149,6 +149,24 @@ class Async:
     event: str | None = None
 
 
+def answer(kind: str, id: str, subject: str, description: str, workflow: str | None, **arguments: object) -> Async:
+    """The answer of a command about one thing that ``workflow`` carries out, or that is done already.
+
+    ``kind`` is what the API calls it, ``subject`` what we do: the workflow gets ``SUBJECT_id`` and ``arguments``, the
+    job's result is what the completion ``SUBJECT.show`` makes of ``SUBJECT_id``.
+    """
+    which = {f"{subject}_id": id}
+    return Async(
+        kind,
+        id,
+        description,
+        workflow=workflow,
+        arguments={**which, **arguments},
+        completion=f"{subject}.show",
+        completion_arguments=which,
+    )
+
+
 @dataclass(frozen=True)
 class Later:
     """The answer of a synchronous command that waits for an appliance: ``make`` runs after the commit.

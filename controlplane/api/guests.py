@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from controlplane.api.call import Call
-from controlplane.api.command import ROOT_ADMIN, Async, Params, param
+from controlplane.api.command import ROOT_ADMIN, Async, Params, answer, param
 from controlplane.api.views.vms import VirtualMachineResponse, show_vms
 from controlplane.errors import ParameterError
 from controlplane.store.models import Account, AsyncJob, Vm
@@ -37,12 +37,4 @@ def find(call: Call, id: str, parameter: str = "id") -> Vm:
 
 def flow(call: Call, vm: Vm, description: str, workflow: str, **arguments: object) -> Async:
     """The answer of a command that a workflow carries out."""
-    return Async(
-        "VirtualMachine",
-        vm.id,
-        description,
-        workflow=workflow,
-        arguments={"vm_id": vm.id, **arguments},
-        completion="vm.show",
-        completion_arguments={"vm_id": vm.id},
-    )
+    return answer("VirtualMachine", vm.id, "vm", description, workflow, **arguments)

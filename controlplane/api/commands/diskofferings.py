@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from controlplane.api import listing
+from controlplane.api import listing, offerings
 from controlplane.api.call import Call
 from controlplane.api.command import ROOT, ListParams, Params, Response, Success, command, param, shown
 from controlplane.errors import ParameterError
@@ -58,11 +58,7 @@ def list_disk_offerings(call: Call, params: ListDiskOfferings) -> tuple[int, lis
     statement = select(DiskOffering).where(DiskOffering.removed.is_(None))
     if not call.is_root:
         statement = statement.where(DiskOffering.for_display)
-    if params.id is not None:
-        statement = statement.where(DiskOffering.id == call.lookup(DiskOffering, params.id).id)
-    if params.name is not None:
-        statement = statement.where(DiskOffering.name == params.name)
-    statement = listing.search(statement, params.keyword, DiskOffering.name, DiskOffering.display_text)
+    statement = offerings.choose(call, statement, DiskOffering, params)
     statement = statement.order_by(DiskOffering.disk_size, DiskOffering.id)
     return listing.fetch(call, statement, params, lambda rows: [_disk(row) for row in rows])
 
@@ -105,9 +101,7 @@ def create_disk_offering(call: Call, params: CreateDiskOffering) -> DiskOffering
         for_display=params.displayoffering,
         tags=params.tags,
     )
-    call.session.add(row)
-    call.session.flush()
-    call.event(f"created disk offering {row.name}", ("DiskOffering", row.id))
+    offerings.add(call, row, "created disk offering")
     return _disk(row)
 
 
@@ -129,11 +123,9 @@ class UpdateDiskOffering(Params):
 )
 def update_disk_offering(call: Call, params: UpdateDiskOffering) -> DiskOfferingResponse:
     row = call.lookup(DiskOffering, params.id)
-    row.name = params.name or row.name
-    row.display_text = params.displaytext or row.display_text
     if params.displayoffering is not None:
         row.for_display = params.displayoffering
-    call.event(f"updated disk offering {row.name}", ("DiskOffering", row.id))
+    offerings.rename(call, row, params, "updated disk offering")
     return _disk(row)
 
 

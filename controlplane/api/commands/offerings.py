@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from controlplane.api import listing
+from controlplane.api import listing, offerings
 from controlplane.api.call import Call
 from controlplane.api.command import ROOT, ListParams, Params, Response, Success, command, param, shown
 from controlplane.errors import ParameterError, PermissionDeniedError
@@ -82,16 +82,12 @@ def list_service_offerings(call: Call, params: ListServiceOfferings) -> tuple[in
         raise PermissionDeniedError("Only root administrators can see system offerings")
     statement = select(ServiceOffering).where(ServiceOffering.removed.is_(None))
     statement = statement.where(ServiceOffering.is_system == params.issystem)
-    if params.id is not None:
-        statement = statement.where(ServiceOffering.id == call.lookup(ServiceOffering, params.id).id)
-    if params.name is not None:
-        statement = statement.where(ServiceOffering.name == params.name)
+    statement = offerings.choose(call, statement, ServiceOffering, params)
     if params.systemvmtype is not None:
         statement = statement.where(ServiceOffering.system_vm_type == params.systemvmtype)
     if params.virtualmachineid is not None:
         vm = call.lookup(Vm, params.virtualmachineid, "virtualmachineid")
         statement = statement.where(ServiceOffering.id != vm.service_offering_id)
-    statement = listing.search(statement, params.keyword, ServiceOffering.name, ServiceOffering.display_text)
     statement = statement.order_by(ServiceOffering.created, ServiceOffering.id)
     return listing.fetch(call, statement, params, lambda rows: [_service(row) for row in rows])
 
@@ -139,9 +135,7 @@ def create_service_offering(call: Call, params: CreateServiceOffering) -> Servic
         host_tags=params.hosttags,
         tags=params.tags,
     )
-    call.session.add(row)
-    call.session.flush()
-    call.event(f"Successfully created service offering {row.name}", ("ServiceOffering", row.id))
+    offerings.add(call, row, "Successfully created service offering")
     return _service(row)
 
 
@@ -162,9 +156,7 @@ class UpdateServiceOffering(Params):
 )
 def update_service_offering(call: Call, params: UpdateServiceOffering) -> ServiceOfferingResponse:
     row = call.lookup(ServiceOffering, params.id)
-    row.name = params.name or row.name
-    row.display_text = params.displaytext or row.display_text
-    call.event(f"Successfully updated service offering {row.name}", ("ServiceOffering", row.id))
+    offerings.rename(call, row, params, "Successfully updated service offering")
     return _service(row)
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from controlplane import jobs
 from controlplane.api import listing
 from controlplane.api.call import Call
-from controlplane.api.command import ADMINS, Async, Params, Response, ScopedListParams, command, param
+from controlplane.api.command import ADMINS, Async, Params, Response, ScopedListParams, answer, command, param
 from controlplane.api.views.routers import (
     RouterHealthResponse,
     RouterResponse,
@@ -64,15 +64,7 @@ def _need_state(router: Appliance, *states: str, to: str) -> None:
 
 
 def _answer(router: Appliance, description: str, workflow: str, **arguments: object) -> Async:
-    return Async(
-        "DomainRouter",
-        router.id,
-        description,
-        workflow=workflow,
-        arguments={"router_id": router.id, **arguments},
-        completion="router.show",
-        completion_arguments={"router_id": router.id},
-    )
+    return answer("DomainRouter", router.id, "router", description, workflow, **arguments)
 
 
 @jobs.completion("router.show")

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from controlplane import jobs
 from controlplane.api import listing, tagging
 from controlplane.api.call import Call
-from controlplane.api.command import Async, Params, ScopedListParams, command, param
+from controlplane.api.command import Async, Params, ScopedListParams, answer, command, param
 from controlplane.api.tagging import TagEntry
 from controlplane.api.views.snapshots import SnapshotResponse, show_snapshots
 from controlplane.errors import LimitError, ParameterError
@@ -62,15 +62,7 @@ def check_room(call: Call, owner: Account) -> None:
 
 def flow(snapshot: Snapshot, description: str, workflow: str, **arguments: object) -> Async:
     """The answer of a command about a snapshot that a workflow carries out."""
-    return Async(
-        "Snapshot",
-        snapshot.id,
-        description,
-        workflow=workflow,
-        arguments={"snapshot_id": snapshot.id, **arguments},
-        completion="snapshot.show",
-        completion_arguments={"snapshot_id": snapshot.id},
-    )
+    return answer("Snapshot", snapshot.id, "snapshot", description, workflow, **arguments)
 
 
 @jobs.completion("snapshot.show")

@@ -16,6 +16,7 @@ from controlplane.api.command import (
     Params,
     ScopedListParams,
     Success,
+    answer,
     command,
     param,
 )
@@ -177,15 +178,7 @@ def check_room(call: Call, owner: Account, size: int, *, number: int = 1) -> Non
 
 def flow(volume: Volume, description: str, workflow: str | None, **arguments: object) -> Async:
     """The answer of a command that a workflow carries out, or that is done already."""
-    return Async(
-        "Volume",
-        volume.id,
-        description,
-        workflow=workflow,
-        arguments={"volume_id": volume.id, **arguments},
-        completion="volume.show",
-        completion_arguments={"volume_id": volume.id},
-    )
+    return answer("Volume", volume.id, "volume", description, workflow, **arguments)
 
 
 @jobs.completion("volume.show")
