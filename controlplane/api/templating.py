@@ -65,6 +65,7 @@ def wish_of(
     if params.isfeatured and not call.is_root:
         raise PermissionDeniedError("isfeatured: only root administrators feature templates and ISOs")
     call.check_limit(owner, limits.TEMPLATES, limits.used(call.session, owner, limits.TEMPLATES))
+    limits.check_secondary(call.session, call.configuration, owner)
     return rows.Wish(
         account=owner,
         name=params.name,
@@ -93,9 +94,11 @@ def check_public(call: Call, template: Template, wanted: bool | None) -> None:
     _check_public(call, call.session.get_one(Account, template.account_id), bool(wanted))
 
 
-def size_limit(call: Call) -> int:
-    """Bytes that an image may have."""
-    return call.configuration.get_int(call.session, "max.template.iso.size") * GIB
+def size_limit(call: Call, owner_id: str) -> int:
+    """Bytes that an image may have: of any, and of what its owner has left. Raises LimitError when that is nothing."""
+    most = call.configuration.get_int(call.session, "max.template.iso.size") * GIB
+    left = limits.check_secondary(call.session, call.configuration, call.session.get_one(Account, owner_id))
+    return most if left is None else min(most, left)
 
 
 def find(call: Call, id: str, parameter: str = "id", *, iso: bool) -> Template:
@@ -268,7 +271,7 @@ def show_one(call: Call, row: Template) -> TemplateResponse:
 
 def begin(call: Call, template: Template, zones: list[Zone]) -> tuple[int, list[TemplateResponse]]:
     """Begin to download to each zone; the answer of registering."""
-    limit = size_limit(call)
+    limit = size_limit(call, template.account_id)
     for zone in zones:
         rows.fetch(call.session, template, zone, limit)
     call.event(

@@ -154,11 +154,11 @@ def _plug(core: Core, remote: Remote, work: _Work) -> Intent:
             intent = work.role.load(session, remote.id, core)
     if missing or not remote.plugged:
         # the others are there from the start
-        public = [nic for nic in intent.nics if nic.role == "public"]
+        later = [nic for nic in intent.nics if nic.role in ("public", "management")]
         with core.database.reading() as session:
             zone_id = session.get_one(Appliance, remote.id).zone_id
-            wanted = [segments.of_nic(session, zone_id, nic._asdict()) for nic in public]
-        for nic, segment in zip(public, wanted, strict=True):
+            wanted = [segments.of_nic(session, zone_id, nic._asdict()) for nic in later]
+        for nic, segment in zip(later, wanted, strict=True):
             core.hypervisor.ensure_segment(segment)
             core.hypervisor.attach_nic(remote.id, Nic(mac=nic.mac, segment=nic.segment))
         remote.plugged = True

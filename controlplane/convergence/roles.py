@@ -31,7 +31,7 @@ from controlplane.convergence.reports import ssvm as ssvm_reports
 from controlplane.core import Core
 from controlplane.imagestores import jobs as storage_jobs
 from controlplane.imagestores import links as storage_links
-from controlplane.network import rates
+from controlplane.network import rates, storagenetwork
 from controlplane.store.models import Appliance
 
 
@@ -144,6 +144,7 @@ ROLES: Mapping[str, Role] = {
         events="SSVM",
         load=ssvm_intent.load,
         compile=compile_ssvm,
+        add_nics=storagenetwork.add_nic,
         prepare=ssvm_intent.prepare,
         gone=_release_storage,
         settings="secstorage.",

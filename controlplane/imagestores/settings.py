@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.schema.limits import HIGHEST_RATE
 from controlplane.setting import Setting
 
 _ORIGIN = r"https?://[a-z0-9.-]+(:[0-9]{1,5})?"
@@ -43,6 +44,16 @@ STORAGE_SETTINGS: tuple[Setting, ...] = (
         "KiB a second that one secondary storage VM fetches at most; 0 for no limit",
         ("zone",),
         minimum=0,
+    ),
+    Setting(
+        "secstorage.storage.network.rate",
+        "Secondary Storage",
+        "0",
+        "Integer",
+        "Mbit/s of a secondary storage VM's interface on the storage network, in each direction; 0 for no limit",
+        ("zone",),
+        minimum=0,
+        maximum=HIGHEST_RATE,
     ),
     Setting(
         "secstorage.threads",

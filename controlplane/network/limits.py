@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, union_all
 from sqlalchemy.orm import Session
 
 from controlplane.configuration import Configuration
 from controlplane.errors import LimitError
 from controlplane.storage.settings import PRIMARY, SECONDARY, SNAPSHOTS, VOLUMES
-from controlplane.store.models import Account, Network, PublicIp, Snapshot, Template, Vm, Volume
+from controlplane.store.models import Account, Network, PublicIp, Snapshot, StoredImage, Template, Vm, Volume
 
 VMS = "max.account.user.vms"
 PUBLIC_IPS = "max.account.public.ips"
@@ -57,5 +57,36 @@ def used(session: Session, account: Account, setting: str) -> int:
     size = {PRIMARY: Volume.size, SECONDARY: Snapshot.physical_size}.get(setting)
     if size is None:
         return session.execute(select(func.count()).where(counted)).scalar_one()
+    taken = int(session.execute(select(func.coalesce(func.sum(size), 0)).where(counted)).scalar_one())
+    if setting == SECONDARY:
+        taken += _images(session, account)
     # whole GiB, begun ones too
-    return -(-int(session.execute(select(func.coalesce(func.sum(size), 0)).where(counted)).scalar_one()) >> 30)
+    return -(-taken >> 30)
+
+
+def _images(session: Session, account: Account) -> int:
+    """Bytes of the account's templates, ISOs and uploaded volumes in image stores, in each zone."""
+    owners = union_all(
+        select(Template.id).where(Template.account_id == account.id),
+        select(Volume.id).where(Volume.account_id == account.id),
+    ).subquery()
+    counted = select(func.coalesce(func.sum(StoredImage.physical_size), 0)).where(
+        StoredImage.owner_type.in_(("Template", "Volume")),
+        StoredImage.owner_id.in_(select(owners.c.id)),
+        StoredImage.removed.is_(None),
+    )
+    return int(session.execute(counted).scalar_one() or 0)
+
+
+def check_secondary(session: Session, configuration: Configuration, account: Account) -> int | None:
+    """Bytes that the account may still have in secondary storage, None without a limit.
+
+    Raises LimitError when these are less than a GiB.
+    """
+    taken = used(session, account, SECONDARY)
+    try:
+        check(session, configuration, account, SECONDARY, used=taken)
+    except LimitError as error:
+        raise LimitError(f"{error.text}; delete snapshots, templates or ISOs") from error
+    limit = configuration.get_int(session, SECONDARY, account=account.id, domain=account.domain_id)
+    return (limit - taken) << 30 if account.type != _ROOT_ADMIN and limit >= 0 else None

@@ -12,10 +12,10 @@ from typing import Any, Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane.convergence.intent.rows import public_segment
+from controlplane.convergence.intent.rows import public_segment, storage_segment
 from controlplane.errors import CapacityError, ParameterError
 from controlplane.hypervisors.base import Segment, Wire
-from controlplane.store.models import Network, PhysicalNetwork
+from controlplane.store.models import Network, PhysicalNetwork, StorageIpRange
 from controlplane.store.models import VlanIpRange as PublicRange
 
 CONTROL = "control"
@@ -44,8 +44,16 @@ def of_guests(session: Session, network: Network) -> Segment:
 
 def of_public(session: Session, physical_network_id: str, vlan: str) -> Segment:
     """The segment of the public ranges with this vlan (``vlan://untagged`` or ``vlan://<id>``)."""
-    name = public_segment(physical_network_id, vlan)
-    label = (session.get_one(PhysicalNetwork, physical_network_id).labels or {}).get("Public")
+    return _of_range(session, physical_network_id, vlan, public_segment(physical_network_id, vlan), "Public")
+
+
+def of_storage(session: Session, physical_network_id: str, vlan: str) -> Segment:
+    """The segment of the storage network's ranges with this vlan."""
+    return _of_range(session, physical_network_id, vlan, storage_segment(physical_network_id, vlan), "Storage")
+
+
+def _of_range(session: Session, physical_network_id: str, vlan: str, name: str, traffic: str) -> Segment:
+    label = (session.get_one(PhysicalNetwork, physical_network_id).labels or {}).get(traffic)
     if label is None:
         return Segment(name)
     tag = vlan.removeprefix("vlan://")
@@ -68,6 +76,9 @@ def of_nic(session: Session, zone_id: str, nic: dict[str, Any]) -> Segment:
         return of_control(session, zone_id)
     if nic["role"] == "guest":
         return of_guests(session, session.get_one(Network, nic["network"]))
+    storage = session.get(StorageIpRange, nic["network"]) if nic["role"] == "management" else None
+    if storage is not None:
+        return of_storage(session, storage.physical_network_id, storage.vlan)
     for physical_id, vlan in session.execute(
         select(PublicRange.physical_network_id, PublicRange.vlan).where(PublicRange.id == nic["network"])
     ):

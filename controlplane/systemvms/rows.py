@@ -12,7 +12,7 @@ from controlplane import events
 from controlplane.appliances import machines
 from controlplane.convergence.intent.rows import public_segment
 from controlplane.errors import CapacityError
-from controlplane.network import allocation
+from controlplane.network import allocation, storagenetwork
 from controlplane.store.defaults import SYSTEM_ACCOUNT_ID
 from controlplane.store.models import Account, Appliance, PublicIp, ServiceOffering, VlanIpRange, Zone
 
@@ -37,7 +37,8 @@ KINDS: Mapping[str, Kind] = {
 def create(session: Session, zone: Zone, role: str) -> Appliance:
     """A new system VM of a zone in state Starting; nothing is desired of it until ``desired.desire``.
 
-    NICs: eth0 control, eth1 public with an address of the zone. Raises CapacityError when no address is free.
+    NICs: eth0 control, eth1 public with an address of the zone, an SSVM's eth2 on the storage network where there is
+    one. Raises CapacityError when no address is free.
     """
     kind = KINDS[role]
     control = machines.control_address(session)
@@ -65,6 +66,9 @@ def create(session: Session, zone: Zone, role: str) -> Appliance:
     segment = public_segment(span.physical_network_id, span.vlan)
     appliance.nics = [*appliance.nics, machines.nic("eth1", control, "public", segment, span.id)]
     session.flush()
+    if role == "ssvm":
+        storagenetwork.take_address(session, appliance)
+        storagenetwork.add_nic(session, appliance)
     events.record(
         session,
         f"{kind.events}.CREATE",

@@ -12,6 +12,7 @@ from controlplane.appliances import machines
 from controlplane.convergence.collect import collect_last
 from controlplane.convergence.desired import desire
 from controlplane.convergence.roles import role_of
+from controlplane.network import storagenetwork
 from controlplane.store.models import Appliance, PublicIp, now
 from controlplane.workflows.flow import Flow
 
@@ -109,6 +110,7 @@ def remove(flow: Flow, appliance_id: str, *, replaced: bool = False) -> None:
         # the address can be given to another appliance; the column is unique
         appliance.control_address = f"gone-{appliance.id[:10]}"
         session.execute(delete(PublicIp).where(PublicIp.appliance_id == appliance_id))
+        storagenetwork.release(session, appliance_id)
         role_of(appliance).gone(session, appliance)
         for job in [] if replaced else jobs.reached(session, appliance_id, appliance.desired_generation):
             jobs.succeed(session, job)

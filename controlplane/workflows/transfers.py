@@ -64,7 +64,7 @@ def back_up(flow: Flow, snapshot_id: str) -> None:
         try:
             image = there[0] if there else _image(session, snapshot)
         except ApiError as error:
-            transfers.warn(session, snapshot, f"snapshot {snapshot.name} stays on primary storage: {error.text}")
+            _stays(session, snapshot, error)
             return
         snapshot.state = "BackingUp"
         image_id = image.id
@@ -75,14 +75,19 @@ def back_up(flow: Flow, snapshot_id: str) -> None:
             snapshot = session.get_one(Snapshot, snapshot_id)
             snapshot.state = "BackedUp"
             images.remove(session, session.get_one(StoredImage, image_id))
-            transfers.warn(session, snapshot, f"snapshot {snapshot.name} stays on primary storage: {error.text}")
+            _stays(session, snapshot, error)
         flow.core.storage_changed.set()
         return
     with flow.core.database.transaction() as session:
         snapshot, image = session.get_one(Snapshot, snapshot_id), session.get_one(StoredImage, image_id)
-        snapshot.state, snapshot.pool_id, snapshot.path = "BackedUp", None, ""
+        snapshot.state, snapshot.pool_id, snapshot.path, snapshot.detail = "BackedUp", None, "", None
         snapshot.physical_size = image.physical_size or 0
     flow.core.hypervisor.volumes.remove(source)
+
+
+def _stays(session: Session, snapshot: Snapshot, error: ApiError) -> None:
+    snapshot.detail = f"it stays on primary storage: {error.text}"
+    transfers.warn(session, snapshot, f"snapshot {snapshot.name} stays on primary storage: {error.text}")
 
 
 def _image(session: Session, snapshot: Snapshot) -> StoredImage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -53,3 +54,7 @@ class Store(Protocol):
 
     def capacity(self) -> Capacity:
         """Use the store: what room it has."""
+
+    def sweep(self, before: datetime) -> int:
+        """Remove the parts of objects that were cut off, in the store itself, and got nothing since ``before``; how
+        many. Parts in ``staging`` are not its business."""

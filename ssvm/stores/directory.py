@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from appliance.files import sync_directory
@@ -15,6 +17,8 @@ from ssvm.stores.base import CHUNK, Capacity, NoObjectError, StoreError
 
 #: no object's path begins with a dot
 STAGING = ".parts"
+#: bytes of each piece of what is written to see whether it comes back
+PROBE = 65_536
 
 
 class Directory:
@@ -78,6 +82,9 @@ class Directory:
             raise _broken(error) from error
         return Capacity(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
+    def sweep(self, before: datetime) -> int:
+        return 0  # it has parts in ``staging`` alone
+
 
 class Export(Directory):
     """A directory of an NFS server, which the agent mounts at ``root``: without that nothing is there."""
@@ -85,6 +92,8 @@ class Export(Directory):
     def __init__(self, store: NfsStore, root: Path) -> None:
         super().__init__(root)
         self._what = f"{store.server}:{store.export}"
+        self._version = store.version
+        self._proven = False
 
     def put(self, source: Path, path: str, progress: Progress, cancel: Cancel) -> None:
         self._check()
@@ -94,13 +103,45 @@ class Export(Directory):
         self._check()
         return super().size(path)
 
+    def read(self, path: str, offset: int, length: int) -> Iterator[bytes]:
+        self._check()
+        self._prove()
+        yield from super().read(path, offset, length)
+
     def delete(self, path: str) -> None:
         self._check()
         super().delete(path)
 
     def capacity(self) -> Capacity:
         self._check()
-        return super().capacity()
+        found = super().capacity()
+        self._prove()
+        return found
+
+    def _prove(self) -> None:
+        """See once that the server gives back what it is given, data and holes: not every one does.
+
+        nfs-ganesha 4 answers READ_PLUS of NFS 4.2 wrongly, and images would become zeros unnoticed.
+        """
+        if self._proven:
+            return
+        wanted = os.urandom(PROBE) + bytes(PROBE) + os.urandom(PROBE)
+        path = self.staging / f"{uuid.uuid4()}.probe"
+        try:
+            try:
+                found = _written_and_read(path, wanted)
+            finally:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            if full(error):
+                return  # which is another matter
+            raise self._unfaithful(error.strerror or str(error)) from error
+        if found != wanted:
+            raise self._unfaithful("it gives back something else than what was written")
+        self._proven = True
+
+    def _unfaithful(self, why: str) -> StoreError:
+        return StoreError(f"{self._what} cannot be used with NFS {self._version}: {why}; try another version")
 
     def _check(self) -> None:
         try:
@@ -109,6 +150,17 @@ class Export(Directory):
             raise _broken(error) from error
         if not there:
             raise StoreError(f"{self._what} is not mounted; check that the server answers and exports it")
+
+
+def _written_and_read(path: Path, content: bytes) -> bytes:
+    """Make a file of ``content``, its zeros as holes; what the server, not the page cache, has of it then."""
+    with path.open("xb+", buffering=0) as file:
+        for offset in range(0, len(content), PROBE):
+            if any(content[offset : offset + PROBE]):
+                os.pwrite(file.fileno(), content[offset : offset + PROBE], offset)
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return file.read(len(content))
 
 
 def _missing(directory: Path) -> list[Path]:

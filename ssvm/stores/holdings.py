@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ssvm.services.storage.model.report import StoreReport
@@ -18,8 +19,10 @@ log = logging.getLogger(__name__)
 
 #: seconds between two looks at a store, and between two searches for parts that no job has
 LOOK, SWEEP = 30.0, 600.0
-#: seconds after which a part that no job here has is nobody's: another SSVM may be about to go on with it
-ORPHANED = 86_400.0
+#: seconds between two searches in the stores themselves
+SWEEP_STORES = 3600.0
+#: after which a part that no job here has is nobody's: another SSVM may be about to go on with it
+ORPHANED = timedelta(days=1)
 
 
 class Holdings:
@@ -32,7 +35,7 @@ class Holdings:
         self._wanted: dict[str, Wanted] = {}
         self._reports: dict[str, StoreReport] = {}
         self._lock = threading.Lock()
-        self._looked = self._swept = 0.0
+        self._looked = self._swept = self._swept_stores = 0.0
 
     def load(self, wanted: Iterable[Wanted]) -> None:
         """Have exactly these stores; one that cannot be opened is reported, and its jobs fail."""
@@ -64,6 +67,10 @@ class Holdings:
             for staging in {store.staging for store in self.stores.values()}:
                 with suppress(OSError):
                     _sweep(staging, jobs)
+        if now - self._swept_stores >= SWEEP_STORES or not self._swept_stores:
+            self._swept_stores = now
+            for id, store in list(self.stores.items()):
+                _sweep_store(id, store)
 
     def report(self) -> list[StoreReport]:
         """Every store of the document; one that nobody looked at yet is taken to be well."""
@@ -78,7 +85,15 @@ def _look(id: str, store: Store) -> StoreReport:
     return StoreReport(id=id, healthy=True, total=capacity.total, free=capacity.free)
 
 
+def _sweep_store(id: str, store: Store) -> None:
+    try:
+        if removed := store.sweep(datetime.now(UTC) - ORPHANED):
+            log.info("store %s: parts of %d objects that were cut off are removed", id, removed)
+    except StoreError as error:
+        log.warning("store %s: parts that were cut off stay for now: %s", id, error)
+
+
 def _sweep(staging: Path, jobs: Collection[str]) -> None:
     for path in staging.iterdir():
-        if path.name.rpartition(".")[0] not in jobs and path.stat().st_mtime < time.time() - ORPHANED:
+        if path.name.rpartition(".")[0] not in jobs and path.stat().st_mtime < time.time() - ORPHANED.total_seconds():
             path.unlink()

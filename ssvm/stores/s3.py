@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import boto3
@@ -114,6 +115,26 @@ class S3:
         except (BotoCoreError, ClientError) as error:
             raise _broken(error) from error
         return Capacity()
+
+    def sweep(self, before: datetime) -> int:
+        removed = 0
+        try:
+            for page in self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._prefix
+            ):
+                for upload in page.get("Uploads", ()):
+                    named = {"Bucket": self._bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                    if upload["Initiated"] < before and not self._grew(named, before):
+                        self._client.abort_multipart_upload(**named)
+                        removed += 1
+        except (BotoCoreError, ClientError) as error:
+            raise _broken(error) from error
+        return removed
+
+    def _grew(self, upload: dict[str, str], before: datetime) -> bool:
+        """Whether an upload got a part since ``before``: a large one may take days."""
+        pages = self._client.get_paginator("list_parts").paginate(**upload)
+        return any(part["LastModified"] >= before for page in pages for part in page.get("Parts", ()))
 
 
 def _broken(error: Exception) -> StoreError:

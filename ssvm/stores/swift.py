@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -142,6 +144,36 @@ class Swift:
             raise _broken(error) from error
         quota, used = head.get("x-container-meta-quota-bytes"), int(head.get("x-container-bytes-used", 0))
         return Capacity(int(quota), max(0, int(quota) - used)) if quota else Capacity()
+
+    def sweep(self, before: datetime) -> int:
+        removed = 0
+        try:
+            connection = self._connection()
+            _, found = connection.get_container(self._container, prefix=f"{SEGMENTS}/", full_listing=True)
+            uploads = defaultdict(list)
+            for entry in found:
+                uploads[entry["name"].rpartition("/")[0]].append(entry)
+            for upload, segments in uploads.items():
+                youngest = max(datetime.fromisoformat(entry["last_modified"]) for entry in segments)
+                if youngest.replace(tzinfo=UTC) < before and not self._named(connection, upload):
+                    self._forget(connection, [entry["name"] for entry in segments])
+                    removed += 1
+        except (ClientException, requests.RequestException) as error:
+            raise _broken(error) from error
+        return removed
+
+    def _named(self, connection: Any, upload: str) -> bool:
+        """Whether the object that an upload was for is made of its segments."""
+        path = upload.split("/")[1].replace("+", "/")
+        try:
+            head, manifest = connection.get_object(self._container, path, query_string="multipart-manifest=get")
+        except ClientException as error:
+            if error.http_status == _NO_OBJECT:
+                return False
+            raise
+        if head.get("x-static-large-object", "").lower() != "true":
+            return False
+        return any(entry["name"].startswith(f"/{self._container}/{upload}/") for entry in json.loads(manifest))
 
 
 def _segments_of(path: str) -> str:

@@ -14,12 +14,12 @@ from controlplane.errors import InUseError, ParameterError, unknown_id
 from controlplane.jobs import completion
 from controlplane.network import segments
 from controlplane.network.supported import SERVICES, VIRTUAL_ROUTER
-from controlplane.store.models import AsyncJob, Network, PhysicalNetwork, VlanIpRange, Zone
+from controlplane.store.models import AsyncJob, Network, PhysicalNetwork, StorageIpRange, VlanIpRange, Zone
 
 #: netdevice(7): at most 15 characters, no slash, no space
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,14}")
 
-TRAFFIC_TYPES = ("Management", "Public", "Guest")
+TRAFFIC_TYPES = ("Management", "Public", "Guest", "Storage")
 
 
 class PhysicalNetworkResponse(Response):
@@ -175,6 +175,7 @@ def delete_physical_network(call: Call, params: DeletePhysicalNetwork) -> Async:
     row = call.lookup(PhysicalNetwork, params.id)
     for what, used in (
         ("public IP ranges", select(VlanIpRange.id).where(VlanIpRange.physical_network_id == row.id)),
+        ("storage IP ranges", select(StorageIpRange.id).where(StorageIpRange.physical_network_id == row.id)),
         ("networks, now or in the past", select(Network.id).where(Network.physical_network_id == row.id)),
     ):
         if call.session.scalar(used.limit(1)) is not None:

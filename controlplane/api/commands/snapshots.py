@@ -11,10 +11,10 @@ from controlplane.api.call import Call
 from controlplane.api.command import Async, Params, ScopedListParams, answer, command, param
 from controlplane.api.tagging import TagEntry
 from controlplane.api.views.snapshots import SnapshotResponse, show_snapshots
-from controlplane.errors import LimitError, ParameterError
+from controlplane.errors import ParameterError
 from controlplane.network import limits
 from controlplane.storage import snapshots, volumes
-from controlplane.storage.settings import SECONDARY, SNAPSHOTS
+from controlplane.storage.settings import SNAPSHOTS
 from controlplane.store.models import Account, AsyncJob, Snapshot, Volume
 
 
@@ -54,10 +54,7 @@ def create_snapshot(call: Call, params: CreateSnapshot) -> Async:
 def check_room(call: Call, owner: Account) -> None:
     """Raise LimitError when the account has all the snapshots that it may have."""
     call.check_limit(owner, SNAPSHOTS, limits.used(call.session, owner, SNAPSHOTS))
-    try:
-        call.check_limit(owner, SECONDARY, limits.used(call.session, owner, SECONDARY), 1)
-    except LimitError as error:
-        raise LimitError(f"{error.text}; delete snapshots or templates") from error
+    limits.check_secondary(call.session, call.configuration, owner)
 
 
 def flow(snapshot: Snapshot, description: str, workflow: str, **arguments: object) -> Async:

@@ -15,6 +15,7 @@ from controlplane.api.transferring import ExtractResponse, UploadResponse
 from controlplane.api.views.templates import TemplateResponse, show_templates
 from controlplane.errors import ParameterError, PermissionDeniedError
 from controlplane.imagestores import images
+from controlplane.network import limits
 from controlplane.store.models import Account, AsyncJob, StoredImage, Template, Zone, now
 from controlplane.templates import progress, rows, transfers
 from controlplane.templates.progress import ISO
@@ -109,7 +110,7 @@ class UploadIso(NewImage):
 
 def _await_upload(call: Call, row: Template, zone: Zone) -> Later:
     session = call.session
-    made = transfers.await_upload(session, call.configuration, row, zone, templating.size_limit(call))
+    made = transfers.await_upload(session, call.configuration, row, zone, templating.size_limit(call, row.account_id))
     kind, id = progress.resource(row)
     call.event(f"{kind} {row.name} is to be uploaded", (kind, id), account_id=row.account_id)
     return transferring.upload(call, made, id, lambda again: rows.remove(again, again.get_one(Template, id)))
@@ -176,6 +177,7 @@ def _copy(call: Call, params: CopyImage, *, iso: bool) -> Async:
         raise ParameterError("give either destzoneid or destzoneids")
     given = [params.destzoneid] if params.destzoneid is not None else list(dict.fromkeys(params.destzoneids or ()))
     targets = [call.lookup(Zone, id, "destzoneid" if params.destzoneid else "destzoneids") for id in given]
+    limits.check_secondary(call.session, call.configuration, call.session.get_one(Account, row.account_id))
     made = [transfers.copy(call.session, row, source, zone) for zone in targets]
     call.after_commit(call.runtime.keep_storage)
     kind, id = progress.resource(row)

@@ -15,6 +15,7 @@ from controlplane.api.views.templates import TemplateResponse, show_templates
 from controlplane.api.views.volumes import VolumeResponse
 from controlplane.errors import ParameterError
 from controlplane.imagestores import images, transfers
+from controlplane.network import limits
 from controlplane.storage import snapshots, volumes
 from controlplane.storage.settings import LARGEST
 from controlplane.store.models import AsyncJob, Snapshot, StoredImage, Template, Volume, Zone, now
@@ -122,7 +123,9 @@ def _uploading(call: Call, params: NewVolume) -> tuple[Volume, StoredImage, str 
     check_room(call, owner, 1)
     volume = volumes.create_data(session, params.name, owner, zone, offering=None, size=0)
     volume.state, volume.uploaded = "Uploading", True
-    limit = call.configuration.get_int(session, LARGEST) * volumes.GIB
+    left = limits.check_secondary(session, call.configuration, owner)
+    most = call.configuration.get_int(session, LARGEST) * volumes.GIB
+    limit = most if left is None else min(most, left)
     image = images.create(session, owner_type="Volume", owner_id=volume.id, zone=zone, format=params.format.lower())
     return volume, image, checksum, limit
 

@@ -22,6 +22,7 @@ class SnapshotResponse(OwnedResponse):
     name: str = shown("name of the snapshot", ...)
     created: datetime = shown("when it was asked for", ...)
     state: str = shown("Creating, BackingUp, BackedUp, Destroying or Error", ...)
+    status: str | None = shown("why it is in Error, or not in secondary storage")
     snapshottype: str = shown("MANUAL, HOURLY, DAILY, WEEKLY or MONTHLY", ...)
     intervaltype: str = shown("the same", ...)
     volumeid: str = shown("ID of its volume", ...)
@@ -63,6 +64,7 @@ def show_snapshots(session: Session, snapshots: Sequence[Snapshot]) -> list[Snap
             name=row.name,
             created=row.created,
             state=row.state,
+            status=row.detail,
             snapshottype=row.kind,
             intervaltype=row.kind,
             volumeid=row.volume_id,

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from controlplane.api.command import Response, shown
 from controlplane.api.listing import OwnedResponse, owned_by
 from controlplane.api.tagging import TagResponse, tags_of
+from controlplane.imagestores import images
 from controlplane.store.models import DiskOffering, StoragePool, Template, Vm, Volume
 
 
@@ -25,6 +26,7 @@ class VolumeResponse(OwnedResponse):
         "Creating, Ready, Resizing, Migrating, Reverting, Destroy, Expunging or Expunged",
         ...,
     )
+    status: str | None = shown("why what was uploaded is not there")
     size: int = shown("bytes of the disk", ...)
     created: datetime = shown("when it was created", ...)
     destroyed: bool = shown("it can be recovered until it is expunged", False)
@@ -89,6 +91,8 @@ def show_volumes(session: Session, volumes: Sequence[Volume], *, for_root: bool 
     for row in volumes:
         answer = _show(session, row)
         answer.tags = tags.get(row.id, [])
+        if row.state in ("UploadError", "UploadAbandoned"):
+            answer.status = next((image.error for image in reversed(images.of_owner(session, "Volume", row.id))), None)
         if for_root and row.pool is not None:
             answer.storageid, answer.storage, answer.path = row.pool.id, row.pool.name, row.path or None
         answers.append(answer)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from appliance.services.interfaces.model import Interfaces, Route
+from appliance.services.shaping.model import ShapedInterface, Shaping
 from controlplane.convergence.compile.encoding import dump, extend, object_of, reasons
 from controlplane.convergence.compile.interfaces import interfaces_of
 from controlplane.convergence.compile.memo import CompileError, Memo
@@ -30,6 +31,7 @@ def compile_ssvm(intent: SsvmIntent, memo: Memo) -> bytes:
     state = {
         "hostname": json.dumps(intent.name).encode(),
         "interfaces": dump(_interfaces(intent)),
+        **({"shaping": shaping} if (shaping := _shaping(intent)) is not None else {}),
         "storage": _storage(intent, memo),
     }
     head = {"kind": "ssvm", "version": 1, "id": intent.appliance_id, "generation": intent.generation}
@@ -37,10 +39,34 @@ def compile_ssvm(intent: SsvmIntent, memo: Memo) -> bytes:
 
 
 def _interfaces(intent: SsvmIntent) -> Interfaces:
-    """With routes to what is not public: by the control network, through the host."""
-    inner = (*intent.internal_sites, *intent.storage_networks)
-    routes = tuple(Route(destination=IPv4Network(site), gateway=IPv4Address(CONTROL_ADDRESS)) for site in inner)
-    return interfaces_of(intent).model_copy(update={"routes": routes})
+    """With routes to what is not public: by the control network, through the host; to stores by the storage network."""
+    control, storage = IPv4Address(CONTROL_ADDRESS), intent.storage
+    gateways = {IPv4Network(site): control for site in intent.internal_sites}
+    for server in map(IPv4Network, intent.storage_networks):
+        if storage is None:
+            gateways[server] = control
+        elif not server.subnet_of(storage.subnet):
+            gateways[server] = IPv4Address(storage.gateway)
+    routes = tuple(Route(destination=site, gateway=gateway) for site, gateway in gateways.items())
+    made = interfaces_of(intent)
+    nics = tuple(
+        nic.model_copy(update={"addresses": (IPv4Interface(f"{storage.address}/{storage.netmask}"),)})
+        if storage is not None and nic.name == _storage_name(intent)
+        else nic
+        for nic in made.interfaces
+    )
+    return made.model_copy(update={"interfaces": nics, "routes": routes})
+
+
+def _storage_name(intent: SsvmIntent) -> str | None:
+    """The name of the NIC on the storage network."""
+    storage = intent.storage
+    return next((nic.name for nic in intent.nics if storage is not None and nic.segment == storage.segment), None)
+
+
+def _shaping(intent: SsvmIntent) -> bytes | None:
+    name, rate = _storage_name(intent), intent.storage_rate
+    return dump(Shaping(interfaces=(ShapedInterface(interface=name, mbit=rate),))) if name and rate else None
 
 
 def _storage(intent: SsvmIntent, memo: Memo) -> bytes:

@@ -12,10 +12,12 @@ from urllib.parse import urlsplit
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from controlplane.convergence.intent.rows import storage_segment
 from controlplane.convergence.intent.systemvm import SystemVmIntent, common, outward
 from controlplane.core import Core
 from controlplane.imagestores import peers, shares, stores
 from controlplane.imagestores.links import DOMAIN
+from controlplane.network import storagenetwork
 from controlplane.setting import words
 from controlplane.store.models import Appliance, ImageStore, PeerCertificate, StorageJob, StorageLink, Zone
 from controlplane.systemvms import certificates
@@ -65,6 +67,19 @@ class PeerIdentity:
     key: str = field(repr=False)
 
 
+class StorageNic(NamedTuple):
+    """Its place on the storage network."""
+
+    segment: str
+    address: str
+    netmask: str
+    gateway: str
+
+    @property
+    def subnet(self) -> IPv4Network:
+        return IPv4Network((self.address, self.netmask), strict=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SsvmIntent(SystemVmIntent):
     """Everything one SSVM's document is made of, at one generation."""
@@ -78,12 +93,20 @@ class SsvmIntent(SystemVmIntent):
     links: tuple[Link, ...] = ()
     origins: tuple[str, ...] = ()
     internal_sites: tuple[str, ...] = ()
+    #: None without a storage network
+    storage: StorageNic | None = None
+    #: Mbit/s of that, in each direction; 0 for no limit
+    storage_rate: int = 0
     #: where stores are that are not public
     storage_networks: tuple[str, ...] = ()
     proxy: str | None = None
     threads: int = 10
     #: bytes a second
     bandwidth: int | None = None
+
+    @property
+    def segments(self) -> frozenset[str]:
+        return super().segments | ({self.storage.segment} if self.storage is not None else set())
 
 
 def prepare(session: Session, ssvm: Appliance, core: Core) -> bool:
@@ -105,6 +128,7 @@ def load(session: Session, appliance_id: str, core: Core) -> SsvmIntent:
     public = outward(session, appliance_id)
     names = names_of(public.address, setting("ssl.cert.domain"))
     own = session.get_one(PeerCertificate, appliance_id)
+    storage = _storage_nic(session, appliance_id)
     return SsvmIntent(
         **common(row, public),
         resolvers=tuple(address for address in (zone.dns1, zone.dns2) if address),
@@ -115,7 +139,9 @@ def load(session: Session, appliance_id: str, core: Core) -> SsvmIntent:
         links=_links(session, appliance_id),
         origins=words(setting("origins")),
         internal_sites=words(setting("allowed.internal.sites")),
-        storage_networks=_private_hosts(session, zone.id),
+        storage=storage,
+        storage_rate=int(setting("storage.network.rate")),
+        storage_networks=_inner_hosts(session, zone.id, storage),
         proxy=setting("proxy") or None,
         threads=int(setting("threads")),
         bandwidth=int(setting("bandwidth")) * 1024 or None,
@@ -145,8 +171,21 @@ def _remote(store: ImageStore, core: Core) -> Store:
     return Store(store.id, json.dumps({"kind": store.provider.lower(), **store.details}, sort_keys=True), secret)
 
 
-def _private_hosts(session: Session, zone_id: str) -> tuple[str, ...]:
-    """Servers of stores by address, those that are in no public network; one with a name is taken to be public."""
+def _storage_nic(session: Session, appliance_id: str) -> StorageNic | None:
+    found = storagenetwork.of_appliance(session, appliance_id)
+    if found is None:
+        return None
+    held, span = found
+    segment = storage_segment(span.physical_network_id, span.vlan)
+    return StorageNic(segment, held.address, span.netmask, span.gateway)
+
+
+def _inner_hosts(session: Session, zone_id: str, storage: StorageNic | None) -> tuple[str, ...]:
+    """Servers of stores by address, those that are in no public network, or on the storage network itself.
+
+    One with a name is taken to be public.
+    """
+    inner = _PRIVATE if storage is None else (*_PRIVATE, storage.subnet)
     found = set()
     for store in stores.of_zone(session, zone_id):
         host = store.details.get("server") or urlsplit(str(store.details.get("endpoint", ""))).hostname or ""
@@ -154,7 +193,7 @@ def _private_hosts(session: Session, zone_id: str) -> tuple[str, ...]:
             address = IPv4Address(host)
         except ValueError:
             continue
-        if any(address in network for network in _PRIVATE):
+        if any(address in network for network in inner):
             found.add(f"{address}/32")
     return tuple(sorted(found))
 

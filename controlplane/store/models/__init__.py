@@ -12,7 +12,16 @@ from controlplane.store.models.imagestores import (
     StoredImage,
     TemplatePermission,
 )
-from controlplane.store.models.infrastructure import Cluster, Host, PhysicalNetwork, Pod, VlanIpRange, Zone
+from controlplane.store.models.infrastructure import (
+    Cluster,
+    Host,
+    PhysicalNetwork,
+    Pod,
+    StorageAddress,
+    StorageIpRange,
+    VlanIpRange,
+    Zone,
+)
 from controlplane.store.models.loadbalancing import (
     LoadBalancer,
     LoadBalancerCertificate,
@@ -78,6 +87,8 @@ __all__ = [
     "SnapshotPolicy",
     "SshKeyPair",
     "SslCertificate",
+    "StorageAddress",
+    "StorageIpRange",
     "StorageJob",
     "StorageLink",
     "StoragePool",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, String, true
+from sqlalchemy import JSON, ForeignKey, String, UniqueConstraint, true
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from controlplane.store.models.base import Entity
@@ -75,7 +75,7 @@ class PhysicalNetwork(Entity):
     vlan: Mapped[str | None]
     isolation_methods: Mapped[list[str]] = mapped_column(default=list)
     tags: Mapped[list[str]] = mapped_column(default=list)
-    #: traffic type ("Guest", "Public", "Management") -> interface or bridge of the hosts that carries it
+    #: traffic type ("Guest", "Public", "Management", "Storage") -> interface or bridge of the hosts that carries it
     labels: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
 
 
@@ -96,3 +96,27 @@ class VlanIpRange(Entity):
     network_id: Mapped[str | None] = mapped_column(ForeignKey("network.id"), index=True)
     #: of a basic zone, whose guest ranges belong to pods
     pod_id: Mapped[str | None] = mapped_column(ForeignKey("pod.id"))
+
+
+class StorageIpRange(Entity):
+    """A range of a pod's storage network, by which SSVMs reach image stores. Ranges with one vlan share a segment."""
+
+    __tablename__ = "storage_ip_range"
+    zone_id: Mapped[str] = mapped_column(ForeignKey("zone.id"))
+    pod_id: Mapped[str] = mapped_column(ForeignKey("pod.id"))
+    physical_network_id: Mapped[str] = mapped_column(ForeignKey("physical_network.id"))
+    vlan: Mapped[str] = mapped_column(String(64), default="vlan://untagged")
+    gateway: Mapped[str]
+    netmask: Mapped[str]
+    start_ip: Mapped[str]
+    end_ip: Mapped[str]
+
+
+class StorageAddress(Entity):
+    """The address of one SSVM on the storage network."""
+
+    __tablename__ = "storage_address"
+    __table_args__ = (UniqueConstraint("storage_ip_range_id", "address"),)
+    storage_ip_range_id: Mapped[str] = mapped_column(ForeignKey("storage_ip_range.id"))
+    address: Mapped[str]
+    appliance_id: Mapped[str] = mapped_column(ForeignKey("appliance.id"), unique=True)

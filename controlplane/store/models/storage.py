@@ -119,7 +119,7 @@ class Snapshot(Entity):
     #: bytes of the disk, and of the file
     size: Mapped[int] = mapped_column(BigInteger, default=0)
     physical_size: Mapped[int] = mapped_column(BigInteger, default=0)
-    #: why it is in Error
+    #: why it is in Error, or not in secondary storage
     detail: Mapped[str | None] = mapped_column(Text)
     removed: Mapped[datetime | None]
     account: Mapped[Account] = relationship()

@@ -201,25 +201,28 @@ class Cloud:
         wait_for(lambda: self.fetch(instance, f"http://127.0.0.1:{port}/") == page, 10, "the web server")
 
     def connect_internet(self) -> None:
-        """Put a machine with the public range's gateway and a web server on the public segment.
+        """Put a machine with the public range's gateway and a web server on the public segment."""
+        public = self.admin.listVlanIpRanges()["vlaniprange"][0]
+        segment = public_segment(public["physicalnetworkid"], public["vlan"])
+        self.place(INTERNET, segment, "02:00:5e:00:53:01", [f"{public['gateway']}/24", f"{WEB}/32"])
+        self.serve_page(INTERNET, INTERNET_PAGE)
+
+    def place(self, name: str, segment: str, mac: str, addresses: Sequence[str]) -> None:
+        """Put a machine with these addresses on a segment.
 
         Only who owns the hypervisor's directory can do so: the control plane is stopped meanwhile.
         """
-        public = self.admin.listVlanIpRanges()["vlaniprange"][0]
         self.stop()
-        segment = public_segment(public["physicalnetworkid"], public["vlan"])
         owner = NamespaceHypervisor(self.data / "namespace", data=self.data)
         owner.open()
         try:
             owner.ensure_segment(Segment(segment))
-            nic = Nic("02:00:5e:00:53:01", segment, trusted=True)
-            owner.start_guest(GuestSpec(INTERNET, INTERNET, (nic,), "bare"))
+            owner.start_guest(GuestSpec(name, name, (Nic(mac, segment, trusted=True),), "bare"))
         finally:
             owner.close()
-        for address in (f"{public['gateway']}/24", f"{WEB}/32"):
-            self.run(INTERNET, ["ip", "address", "add", address, "dev", "eth0"])
-        self.run(INTERNET, ["ip", "link", "set", "eth0", "up"])
-        self.serve_page(INTERNET, INTERNET_PAGE)
+        for address in addresses:
+            self.run(name, ["ip", "address", "add", address, "dev", "eth0"])
+        self.run(name, ["ip", "link", "set", "eth0", "up"])
         self.start()
 
 

@@ -163,6 +163,42 @@ store.delete("large/one")
 print(store.size("large/one"))
 """
 
+_CUT_OFF = """
+import os, sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from swiftclient.exceptions import ClientException
+from ssvm.jobs.context import Cancel, Progress
+from ssvm.services.storage.model.stores import SwiftStore
+from ssvm.stores import swift
+swift.SEGMENT = 1 << 20
+wanted = SwiftStore(id="swift", endpoint=sys.argv[1], container=sys.argv[2], user=sys.argv[3], secret=sys.argv[4])
+store = swift.Swift(wanted, Path("/var/tmp"))
+def put(path):
+    Path("/var/tmp/part").write_bytes(os.urandom(3 << 20))
+    store.put(Path("/var/tmp/part"), path, Progress(), Cancel())
+put("kept/one")
+before = store._segments(store._connection(), "kept/one")
+swift.Connection.put_object_really = swift.Connection.put_object
+def no_manifest(self, container, name, *words, **named):
+    if named.get("query_string"):
+        raise ClientException("cut off")
+    return self.put_object_really(container, name, *words, **named)
+swift.Connection.put_object = no_manifest
+for path in ("kept/one", "never/one"):
+    try:
+        put(path)
+    except Exception:
+        continue
+    raise SystemExit("it was not cut off")
+swift.Connection.put_object = swift.Connection.put_object_really
+print(store.sweep(datetime.now(UTC) - timedelta(days=1)), store.sweep(datetime.now(UTC) + timedelta(minutes=1)))
+assert store._segments(store._connection(), "kept/one") == before
+assert len(b"".join(store.read("kept/one", 0, 3 << 20))) == 3 << 20
+print(len(store._segments(store._connection(), "never/one")))
+store.delete("kept/one")
+"""
+
 
 def test_objects_larger_than_swift_takes_in_one_piece(world: World, swift: Swift) -> None:
     """With pieces of 5 MiB in place of a gibibyte. An object that takes another's place takes its pieces away too."""
@@ -171,6 +207,14 @@ def test_objects_larger_than_swift_takes_in_one_piece(world: World, swift: Swift
     argv = ["/usr/bin/env", "-C", str(REPOSITORY), *world.python, "-c", _SEGMENTS, *given]
     assert world.inner.run(argv, timeout=120).stdout.split() == ["3", "2", "0", "None"]
     assert [found for found in swift.names() if "large" in found] == []
+
+
+def test_pieces_that_no_object_is_made_of_go_after_a_day(world: World, swift: Swift) -> None:
+    """Uploads that were cut off between their pieces and the manifest, with an object before them and without."""
+    store = swift.stores()[0]
+    given = [store["endpoint"], store["container"], store["user"], store["secret"]]
+    argv = ["/usr/bin/env", "-C", str(REPOSITORY), *world.python, "-c", _CUT_OFF, *given]
+    assert world.inner.run(argv, timeout=120).stdout.split() == ["0", "2", "0"]
 
 
 def test_nfs_is_served_to_others(world: World) -> None:

@@ -67,6 +67,9 @@ class NfsStore(Frozen):
 
     The appliance's root must be root there (``no_root_squash``), or the directory belong to Debian's user ``backup``
     (34). A server that does not answer holds nothing else up: the store is reported as not healthy until it does.
+
+    Not 4.2 unless asked for: Linux reads by READ_PLUS then (RFC 7862), which nfs-ganesha answers with errors, or zeros
+    in place of data. Whatever the version, a store that does not give back what was written is not used.
     """
 
     kind: Literal["nfs"] = "nfs"
@@ -74,7 +77,7 @@ class NfsStore(Frozen):
     server: Address
     export: Annotated[str, AfterValidator(_export)]
     port: Port = 2049
-    version: Literal["4.0", "4.1", "4.2"] = "4.2"
+    version: Literal["4.0", "4.1", "4.2"] = "4.1"
 
 
 class S3Store(_Secretive):

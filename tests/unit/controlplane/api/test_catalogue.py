@@ -160,7 +160,7 @@ def test_infrastructure(admin: Caller) -> None:
     assert cluster["podname"] == admin("listPods")["pod"][0]["name"]
     physical = admin("listPhysicalNetworks", zoneid=host["zoneid"])["physicalnetwork"][0]["id"]
     kinds = admin("listTrafficTypes", physicalnetworkid=physical)["traffictype"]
-    assert [kind["traffictype"] for kind in kinds] == ["Management", "Public", "Guest"]
+    assert [kind["traffictype"] for kind in kinds] == ["Management", "Public", "Guest", "Storage"]
     pod = {"name": "p2", "zoneid": host["zoneid"], "gateway": "192.0.2.1", "netmask": "255.255.255.0"}
     assert admin("createPod", startip="192.0.2.9", **pod)["pod"]["endip"] == ["192.0.2.9"]
 

@@ -52,6 +52,12 @@ def ssvm(acting: ActingRuntime, zone_id: str) -> str:
         return row.id
 
 
+def core_of(acting: ActingRuntime) -> Core:
+    """What documents are made with."""
+    names = ("configuration", "secrets", "authority")
+    return cast(Core, SimpleNamespace(**{name: getattr(acting, name) for name in names}))
+
+
 def give(acting: ActingRuntime, appliance_id: str, zone_id: str) -> list[str]:
     """Have the SSVM be given what waits; ids of its jobs."""
     with acting.database.transaction() as session:
@@ -462,9 +468,7 @@ def test_a_copy_is_made_by_two_ssvms(tenant: Tenant, acting: ActingRuntime, stor
 
 def document(acting: ActingRuntime, appliance_id: str) -> dict[str, Any]:
     """The valid document of an SSVM."""
-    core = cast(
-        Core, SimpleNamespace(**{name: getattr(acting, name) for name in ("configuration", "secrets", "authority")})
-    )
+    core = core_of(acting)
     with acting.database.transaction() as session:
         intent.prepare(session, session.get_one(Appliance, appliance_id), core)
     with acting.database.reading() as session:
@@ -512,3 +516,51 @@ def _names(certificate: str) -> list[str]:
     found = x509.load_pem_x509_certificate(certificate.encode()).extensions
     names = found.get_extension_for_class(x509.SubjectAlternativeName).value
     return names.get_values_for_type(x509.DNSName)
+
+
+def test_templates_isos_and_volumes_take_of_secondary_storage(
+    tenant: Tenant, bob: Tenant, acting: ActingRuntime, store: str
+) -> None:
+    """What an account has left is the most that its next image may have; nothing is begun when nothing is left."""
+    domain = _domain(tenant)
+    tenant.call("updateResourceLimit", resourcetype=11, account="bob", domainid=domain, max=3)
+    first = register(bob)
+
+    def limit() -> int:
+        with acting.database.reading() as session:
+            newest = select(StorageJob).where(StorageJob.kind == "download").order_by(StorageJob.created.desc())
+            return int(session.scalars(newest).first().fields["size_limit"])  # type: ignore[union-attr]
+
+    assert limit() == 3 << 30
+    _take(acting, first, (1 << 30) + 1)
+    second = bob.call("registerIso", name="i", url=URL, zoneid=bob.zone, bootable=False, displaytext="i")["iso"][0]
+    assert limit() == 1 << 30, "two are begun"
+    _take(acting, second["id"], 1 << 30)
+    asked = {"name": "x", "zoneid": bob.zone}
+    for command, more in (
+        ("registerTemplate", {"url": URL, **KVM}),
+        ("registerIso", {"url": URL, "bootable": False, "displaytext": "i"}),
+        ("uploadVolume", {"url": URL, "format": "QCOW2"}),
+    ):
+        refused = bob.call.error(command, **asked, **more)
+        assert refused["errorcode"] == 532 and "delete snapshots, templates or ISOs" in refused["errortext"], command
+    bob.run("deleteIso", id=second["id"])
+    register(bob)
+    assert limit() == 1 << 30
+
+
+def _take(acting: ActingRuntime, owner_id: str, size: int) -> None:
+    """Its image is that large."""
+    with acting.database.transaction() as session:
+        for image in session.scalars(select(StoredImage).where(StoredImage.owner_id == owner_id)):
+            image.state, image.physical_size = "Ready", size
+
+
+def test_why_an_upload_failed_is_told_of_the_volume(tenant: Tenant, acting: ActingRuntime, store: str) -> None:
+    vm = ssvm(acting, tenant.zone)
+    made = tenant.call("uploadVolume", name="v", url=URL, zoneid=tenant.zone, format="QCOW2")
+    [job] = give(acting, vm, tenant.zone)
+    failure = Failure(cause="checksum", message="the file is not what was said")
+    report(acting, vm, id=job, state="failed", failure=failure)
+    [volume] = tenant.call("listVolumes", id=made["id"])["volume"]
+    assert (volume["state"], volume["status"]) == ("UploadError", "the file is not what was said")

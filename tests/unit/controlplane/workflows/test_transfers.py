@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from controlplane.api.views.snapshots import show_snapshots
 from controlplane.errors import ApiError
 from controlplane.imagestores import jobs as module
 from controlplane.storage import snapshots as rows
@@ -87,6 +88,9 @@ def test_a_snapshot_stays_where_it_is_when_secondary_storage_fails_and_that_is_t
     with fleet.database.reading() as session:
         [warning] = session.scalars(select(Event).where(Event.level == "WARN"))
     assert "stays on primary storage: the store is full" in warning.description
+    with fleet.database.reading() as session:
+        [shown] = show_snapshots(session, [session.get_one(Snapshot, snapshot_id)])
+    assert shown.status == "it stays on primary storage: the store is full"
     assert list((exchanged / "exchange").iterdir()) == []
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -11,10 +13,11 @@ import pytest
 from moto import mock_aws
 
 from ssvm.jobs.context import Cancel, Progress
-from ssvm.services.storage.model.stores import S3Store
-from ssvm.stores import s3
+from ssvm.services.storage.model.stores import NfsStore, S3Store
+from ssvm.stores import directory, s3
 from ssvm.stores.base import NoObjectError, Store, StoreError
-from ssvm.stores.directory import Directory
+from ssvm.stores.directory import Directory, Export
+from ssvm.stores.holdings import ORPHANED, Holdings
 
 CONTENT = os.urandom(6 << 20)
 
@@ -84,3 +87,68 @@ def test_a_bucket_that_is_not_there(tmp_path: Path) -> None:
             with pytest.raises(StoreError) as caught:
                 use()
             assert "SECRET" not in str(caught.value)
+
+
+def test_uploads_that_were_cut_off_go_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a worker sees it that begins a day later: others' uploads in the bucket, and ones that go on, stay."""
+    wanted = {"endpoint": "https://s3.amazonaws.com", "bucket": "images", "access_key": "k", "secret": "s"}
+    store = S3Store.model_validate({"id": "a", "prefix": "zone/1", **wanted})
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="images")
+
+        def begun(key: str) -> str:
+            id: str = client.create_multipart_upload(Bucket="images", Key=key)["UploadId"]
+            client.upload_part(Bucket="images", Key=key, UploadId=id, PartNumber=1, Body=b"x")
+            return id
+
+        def there() -> list[str]:
+            found = client.list_multipart_uploads(Bucket="images").get("Uploads", ())
+            return sorted(upload["Key"] for upload in found)
+
+        for key in ("zone/1/cut", "zone/1/goes-on", "other/cut"):
+            begun(key)
+        opened = s3.S3(store, tmp_path)
+        assert opened.sweep(datetime.now(UTC) - ORPHANED) == 0
+        young = opened._grew
+        monkeypatch.setattr(
+            s3.S3, "_grew", lambda self, upload, before: "goes-on" in upload["Key"] or young(upload, before)
+        )
+        holdings = Holdings(tmp_path / "parts", tmp_path / "nfs")
+        holdings.load([store])
+        monkeypatch.setattr("ssvm.stores.holdings.ORPHANED", timedelta(0))
+        holdings.tick([])
+        assert there() == ["other/cut", "zone/1/goes-on"]
+
+
+@pytest.mark.parametrize("fault", ["zeros", "error", ""])
+def test_an_nfs_server_that_does_not_give_back_what_it_got(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """As nfs-ganesha does with NFS 4.2: nothing is read from such a store, and the store says why."""
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == tmp_path)
+    store = Export(NfsStore.model_validate({"id": "a", "server": "10.0.0.1", "export": "/x"}), tmp_path)
+    real = directory._written_and_read
+
+    def broken(path: Path, content: bytes) -> bytes:
+        if fault == "error":
+            raise OSError(errno.EIO, "Input/output error")
+        return bytes(len(content)) if fault == "zeros" else real(path, content)
+
+    monkeypatch.setattr(directory, "_written_and_read", broken)
+    if not fault:
+        store.capacity()
+        put(store, CONTENT)
+        assert read(store, 0, len(CONTENT)) == CONTENT
+    else:
+        for use in (store.capacity, lambda: read(store, 0, 1)):
+            with pytest.raises(StoreError, match=r"cannot be used with NFS 4\.1: .*; try another version"):
+                use()
+    assert [path.name for path in store.staging.iterdir()] == []
+
+
+def test_an_export_that_is_not_mounted(tmp_path: Path) -> None:
+    store = Export(NfsStore.model_validate({"id": "a", "server": "10.0.0.1", "export": "/x"}), tmp_path)
+    for use in (store.capacity, lambda: read(store, 0, 1), lambda: store.size("a")):
+        with pytest.raises(StoreError, match="is not mounted"):
+            use()
