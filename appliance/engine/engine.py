@@ -173,7 +173,7 @@ class Engine:
         return after, changed
 
     def _check(self, after: Applied, changed: Collection[Service], steps: Steps) -> None:
-        """Have the daemons and the kernel look at what is to come, on a staging tree."""
+        """Have the daemons look at what is to come, on a staging tree."""
         staging = self.host.settings.run_dir / "staging"
         for service in changed:
             if getattr(type(service), "check", None) is BaseService.check:
@@ -184,9 +184,6 @@ class Engine:
                 service.check(rendered, files.stage(staging, rendered.files), self.host)
         with steps.step("check"):
             files.clear(staging)
-        if after.ruleset != self.applied.ruleset:
-            with steps.step("check", "netfilter"):
-                self.host.netfilter.check(self._loaded(), after.ruleset)
 
     def _probe(self, service: Service, after: Applied) -> None:
         """Wait until the service passes its probe. Raises ProbeError at the deadline, or when a unit of it ended."""
@@ -322,7 +319,7 @@ class Engine:
         force: bool = False,
         ruleset: bool = True,
     ) -> None:
-        """Files, ruleset, then units and reload of each of ``services``, from ``before`` to ``after``.
+        """Ruleset, files, then units and reload of each of ``services``, from ``before`` to ``after``.
 
         ``force`` trusts nothing about how the machine looks. When it may look like anything, files and units that
         nobody asks for go too. ``ruleset`` False leaves netfilter out, for the repair of something else.
@@ -349,17 +346,18 @@ class Engine:
                 partial(self._take_back, service, changes[service.name], before, after, reached),
             )
 
-        for name, paths in (("", strays), *((name, change.files) for name, change in changes.items())):
-            for path in sorted(paths):
-                with steps.step("files", name):
-                    files.swap(path, after.files.get(path), undo)
-                    self._signatures[path] = files.signature(path)
-
+        # first, because the kernel takes it as a whole or not at all: what it refuses has changed nothing yet
         if ruleset and (force or before.ruleset != after.ruleset):
             with steps.step("netfilter"):
                 generation = self.host.netfilter.generation()
                 undo.push("restore the ruleset", partial(self._unload, generation, after.ruleset, before.ruleset))
                 self._load(None if force else self._loaded(), after.ruleset)
+
+        for name, paths in (("", strays), *((name, change.files) for name, change in changes.items())):
+            for path in sorted(paths):
+                with steps.step("files", name):
+                    files.swap(path, after.files.get(path), undo)
+                    self._signatures[path] = files.signature(path)
 
         running = before.owners if self._settled else dict.fromkeys(supervisor.names(), "") | before.owners
         for unit in reversed([unit for unit in running if unit not in after.owners]):

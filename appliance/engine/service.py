@@ -70,9 +70,6 @@ class Change:
 class Netfilter(Protocol):
     """The appliance's table in the kernel (appliance/netfilter/kernel.py)."""
 
-    def check(self, before: Ruleset | None, after: Ruleset) -> None:
-        """Have the kernel try the transaction without doing it. Raises CheckFailedError."""
-
     def apply(self, before: Ruleset | None, after: Ruleset | None) -> None:
         """One atomic transaction; ``before`` None replaces whatever is there, ``after`` None removes the table."""
 
@@ -134,7 +131,7 @@ class Service(Protocol):
     def check(self, rendered: Rendered, staged: Mapping[Path, Path], host: Host) -> None:
         """Ask the daemon's own checker. ``staged`` maps each final path to where its staged copy is now.
 
-        Raises CheckFailedError. The ruleset needs no check here: the engine has the kernel check it.
+        Raises CheckFailedError. The ruleset needs no check: the kernel takes it as a whole or not at all.
         """
 
     def apply(self, change: Change, host: Host) -> None:

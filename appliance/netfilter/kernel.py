@@ -1,4 +1,4 @@
-"""The appliance's nftables table in the kernel: check, apply, compare, read counters.
+"""The appliance's nftables table in the kernel: apply, compare, read counters.
 
 Everything happens in the network namespace of the calling thread, in ``table inet gatehouse``; other tables are
 never touched. A change is one transaction: the kernel takes all of it or none (nft(8), libnftables(3)).
@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Collection
 
-from appliance.errors import ApplyError, CheckFailedError
+from appliance.errors import ApplyError
 from appliance.netfilter import transaction
 from appliance.netfilter.compare import differences
 from appliance.netfilter.libnftables import NftError, run
@@ -27,26 +27,7 @@ _COUNTED = re.compile(r"([^{},]+?) counter packets (\d+) bytes (\d+)")
 
 
 class Netfilter:
-    """Holds no state, the kernel does; only the difference that was checked is kept until it is applied."""
-
-    def __init__(self) -> None:
-        self._checked: tuple[Ruleset, Ruleset, str] | None = None
-
-    def check(self, before: Ruleset | None, after: Ruleset) -> None:
-        """Have the kernel check the transaction that ``apply`` would run, without running it.
-
-        Raises CheckFailedError.
-        """
-        try:
-            if before is not None:
-                try:
-                    _run(self._delta(before, after), dry_run=True)
-                    return
-                except NftError:
-                    pass  # the kernel does not hold ``before``: apply() replaces the table then
-            run(transaction.replacement(after), dry_run=True)
-        except NftError as error:
-            raise CheckFailedError(f"nftables refused the ruleset: {error}") from error
+    """Holds no state, the kernel does."""
 
     def apply(self, before: Ruleset | None, after: Ruleset | None) -> None:
         """Make the table hold ``after``, in one transaction.
@@ -58,7 +39,8 @@ class Netfilter:
         try:
             if before is not None and after is not None:
                 try:
-                    _run(self._delta(before, after))
+                    if commands := self._delta(before, after):
+                        run(commands)
                     return
                 except NftError:
                     pass
@@ -103,17 +85,5 @@ class Netfilter:
         return not differences(ruleset)
 
     def _delta(self, before: Ruleset, after: Ruleset) -> str:
-        names = transaction.redeclared_counted(before, after)
-        if names:
-            return transaction.delta(before, after, self.counters(names))
-        checked, self._checked = self._checked, None
-        if checked is not None and checked[0] is before and checked[1] is after:
-            return checked[2]
-        text = transaction.delta(before, after)
-        self._checked = (before, after, text)
-        return text
-
-
-def _run(commands: str, *, dry_run: bool = False) -> None:
-    if commands:
-        run(commands, dry_run=dry_run)
+        counters = self.counters(transaction.redeclared_counted(before, after))
+        return transaction.delta(before, after, counters)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import marshal
 import re
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Annotated, Any
 
@@ -16,10 +14,6 @@ from pydantic import (
     Field,
     PlainSerializer,
     SecretStr,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_validator,
 )
 
@@ -38,7 +32,6 @@ __all__ = [
     "InterfaceAddress",
     "InterfaceName",
     "MacAddress",
-    "Memo",
     "Mtu",
     "Network",
     "Port",
@@ -46,7 +39,6 @@ __all__ = [
     "Rate",
     "RuleId",
     "Secret",
-    "memoised",
 ]
 
 
@@ -154,43 +146,3 @@ class PortRange(Frozen):
 
     def __str__(self) -> str:
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
-
-
-@dataclass
-class Memo:
-    """Entries of the long lists of the document parsed last, so that a new document costs what changed in it.
-
-    Passed as the validation context: ``RouterState.model_validate(raw, context=memo)``. An entry whose raw form is
-    the same as last time is the same frozen object again; only new entries are validated one by one.
-
-    ``entries``: list name -> raw form of an entry -> its model.
-    """
-
-    entries: dict[str, dict[bytes, Any]] = field(default_factory=dict)
-
-
-def memoised(name: str) -> WrapValidator:
-    """Validator for a ``tuple[Model, ...]`` field; ``name`` is unique to the field."""
-
-    def validate(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-        memo = info.context
-        if not isinstance(memo, Memo) or not isinstance(value, list):
-            return handler(value)
-        try:
-            # Not compared as dicts, for which 1 == True == 1.0. marshal is the fastest exact form of plain data;
-            # version 2 because later ones depend on reference counts. It is never read back.
-            keys = [marshal.dumps(raw, 2) for raw in value]
-        except ValueError:  # an object that is not plain data, or nested too deeply: nothing we know
-            return handler(value)
-        models = list(map(memo.entries.get(name, {}).get, keys))
-        new = [index for index, model in enumerate(models) if model is None]
-        try:
-            fresh = handler([value[index] for index in new])
-        except ValidationError:
-            return handler(value)  # fails again, now with the places that the errors have in the whole list
-        for index, model in zip(new, fresh, strict=True):
-            models[index] = model
-        memo.entries[name] = dict(zip(keys, models, strict=True))
-        return tuple(models)
-
-    return WrapValidator(validate)

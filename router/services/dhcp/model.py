@@ -21,7 +21,6 @@ from appliance.schema.types import (
     Mtu,
     Network,
     RuleId,
-    memoised,
 )
 
 
@@ -81,7 +80,7 @@ class Dhcp(Frozen):
     """dnsmasq's whole task."""
 
     networks: tuple[DhcpNetwork, ...]
-    hosts: Annotated[tuple[DhcpHost, ...], memoised("dhcp.hosts")] = ()
+    hosts: tuple[DhcpHost, ...] = ()
     records: tuple[DnsRecord, ...] = ()
     #: the zone's resolvers, asked for every name that is not ours
     resolvers: tuple[Address, ...] = ()

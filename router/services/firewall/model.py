@@ -18,7 +18,6 @@ from appliance.schema.types import (
     Network,
     PortRange,
     RuleId,
-    memoised,
 )
 
 #: ICMP type or code; None matches any
@@ -79,8 +78,8 @@ class EgressDefault(Frozen):
 class Firewall(Frozen):
     """The firewall of a router; whatever no rule opens is dropped."""
 
-    ingress: Annotated[tuple[IngressRule, ...], memoised("firewall.ingress")] = ()
-    egress: Annotated[tuple[EgressRule, ...], memoised("firewall.egress")] = ()
+    ingress: tuple[IngressRule, ...] = ()
+    egress: tuple[EgressRule, ...] = ()
     egress_defaults: tuple[EgressDefault, ...] = ()
 
     @model_validator(mode="after")

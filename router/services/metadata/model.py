@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from appliance.schema.problems import Problem, refuse, repeated
-from appliance.schema.types import Address, Frozen, InterfaceName, IPv4Address, RuleId, memoised
+from appliance.schema.types import Address, Frozen, InterfaceName, IPv4Address, RuleId
 
 ItemName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 
@@ -38,7 +38,7 @@ class Metadata(Frozen):
     """The metadata service on port 80 of the guest interfaces, and on 169.254.169.254."""
 
     interfaces: tuple[InterfaceName, ...]
-    guests: Annotated[tuple[GuestMetadata, ...], memoised("metadata.guests")] = ()
+    guests: tuple[GuestMetadata, ...] = ()
     #: interfaces whose guests must show a session token (PUT /latest/api/token)
     token_required: tuple[InterfaceName, ...] = ()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import model_validator
 
@@ -15,7 +15,6 @@ from appliance.schema.types import (
     InterfaceName,
     PortRange,
     RuleId,
-    memoised,
 )
 
 
@@ -64,7 +63,7 @@ class Nat(Frozen):
 
     source: tuple[SourceNat, ...] = ()
     static: tuple[StaticNat, ...] = ()
-    forwards: Annotated[tuple[PortForward, ...], memoised("nat.forwards")] = ()
+    forwards: tuple[PortForward, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Nat:

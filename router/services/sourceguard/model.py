@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
 
 from pydantic import model_validator
 
 from appliance.schema.problems import Problem, refuse, repeated
-from appliance.schema.types import Address, Frozen, InterfaceName, IPv4Address, MacAddress, RuleId, memoised
+from appliance.schema.types import Address, Frozen, InterfaceName, IPv4Address, MacAddress, RuleId
 
 
 class Source(Frozen):
@@ -23,7 +22,7 @@ class SourceGuard(Frozen):
     """On ``interfaces`` the router serves nobody but ``sources``."""
 
     interfaces: tuple[InterfaceName, ...]
-    sources: Annotated[tuple[Source, ...], memoised("sourceguard.sources")] = ()
+    sources: tuple[Source, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> SourceGuard:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 from hypothesis import given, settings
 
-from appliance.errors import ApplyError, CheckFailedError
+from appliance.errors import ApplyError
 from appliance.netfilter.base import guard
 from appliance.netfilter.compare import differences
 from appliance.netfilter.kernel import Netfilter
@@ -48,8 +48,6 @@ def test_the_kernel_ends_up_with_the_new_ruleset(before: Ruleset, after: Ruleset
     def work() -> None:
         NETFILTER.apply(None, before)
         assert differences(before) == []
-        NETFILTER.check(before, after)
-        assert differences(before) == [], "a check changes nothing"
         NETFILTER.apply(before, after)
         assert differences(after) == []
 
@@ -62,8 +60,6 @@ def test_a_refused_ruleset_changes_nothing() -> None:
     def work() -> None:
         NETFILTER.apply(None, SMALL)
         generation = NETFILTER.generation()
-        with pytest.raises(CheckFailedError, match="missing"):
-            NETFILTER.check(SMALL, bad)
         with pytest.raises(ApplyError, match="missing"):
             NETFILTER.apply(SMALL, bad)
         assert NETFILTER.generation() == generation
@@ -116,7 +112,6 @@ def test_a_difference_that_no_longer_fits_replaces_the_table() -> None:
     def work() -> None:
         NETFILTER.apply(None, SMALL)
         run("flush ruleset")
-        NETFILTER.check(SMALL, after)
         NETFILTER.apply(SMALL, after)
         assert NETFILTER.matches(after)
 

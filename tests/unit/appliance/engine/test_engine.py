@@ -123,7 +123,6 @@ def test_services_are_applied_in_order(world: World) -> None:
     ("step", "stage", "service", "outcome"),
     [
         ("check b", "check", "b", "refused"),
-        ("netfilter check", "check", "netfilter", "refused"),
         ("prepare", "commit", "", "refused"),
         ("record", "files", "", "rolled-back"),
         ("swap", "files", "a", "rolled-back"),
@@ -180,12 +179,12 @@ def test_a_daemon_that_ends_fails_the_probe_with_its_last_words(world: World) ->
     assert "last words of bd" in attempt.problems[0].message
 
 
-def test_the_kernel_is_asked_before_anything_changes(world: World) -> None:
+def test_a_ruleset_that_the_kernel_refuses_comes_before_anything_changes(world: World) -> None:
     engine = make_engine(world)
     apply(engine, 1, a=1)
     world.log.clear()
     attempt = engine.apply(parsed(engine, 2, a=666))
-    assert (attempt.outcome, attempt.problems[0].service) == ("refused", "netfilter")
+    assert (attempt.outcome, attempt.problems[0].stage) == ("rolled-back", "netfilter")
     assert not [step for step in world.log if step in ("swap", "netfilter apply", "apply a")]
 
 

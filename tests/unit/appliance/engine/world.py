@@ -25,7 +25,7 @@ from appliance.engine.engine import Engine
 from appliance.engine.parse import Parsed, Parser
 from appliance.engine.service import BaseService, Change, File, Host, Rendered, Unit
 from appliance.engine.store import Store
-from appliance.errors import ApplyError, CheckFailedError, ProbeError
+from appliance.errors import ApplyError, ProbeError
 from appliance.netfilter.ruleset import Ruleset, Set
 from appliance.schema.envelope import Document
 from appliance.schema.types import Frozen
@@ -91,12 +91,9 @@ class FakeNetfilter:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def check(self, before: Ruleset | None, after: Ruleset) -> None:
-        self._world.step("netfilter check")
-        if any("refuse" in entry.elements for entry in after.sets.values()):
-            raise CheckFailedError("the kernel refuses")
-
     def apply(self, before: Ruleset | None, after: Ruleset | None) -> None:
+        if after is not None and any("refuse" in entry.elements for entry in after.sets.values()):
+            raise ApplyError("the kernel refuses")
         self._world.step("netfilter apply")
         assert before is None or before == self._world.table, "a difference to what the kernel does not hold"
         self._world.table = after
