@@ -67,7 +67,7 @@ class Bucket:
 
 def bucket(mbit: int, mtu: int) -> Bucket:
     """The bucket for ``mbit`` Mbit/s (1 to HIGHEST_RATE) on an interface of ``mtu``."""
-    from pyroute2.netlink.rtnl.tcmsg.common import calc_xmittime
+    from appliance.rtnetlink import calc_xmittime
 
     # the kernel counts the Ethernet header with each packet, the rate is of what is in it
     rate = mbit * 125_000 * (mtu + _ETHERNET) // mtu
@@ -209,7 +209,7 @@ def _backlog(netlink: Any, indexes: Collection[int]) -> int:
 @contextmanager
 def _accepting(*numbers: int) -> Iterator[None]:
     """Take an error with one of these numbers to mean that the thing is so already."""
-    from pyroute2.netlink.exceptions import NetlinkError
+    from appliance.rtnetlink import NetlinkError
 
     try:
         yield

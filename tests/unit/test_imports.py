@@ -101,6 +101,13 @@ def test_the_schema_package_stands_alone() -> None:
     assert report(paths, lambda _, name: pure(name) and not below(name, *ROLES)) == []
 
 
+def test_appliances_import_pyroute2_by_one_module() -> None:
+    """See appliance/rtnetlink.py: threads that begin with different modules of it find it half imported."""
+    home = ROOT / "appliance" / "rtnetlink.py"
+    paths = [path for path in sources("appliance", *ROLES) if path != home]
+    assert not [path for path in paths for _, name in imports(path) if below(name, "pyroute2")]
+
+
 def normalised(distribution: str) -> str:
     """Its name as indexes and locks have it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", distribution).lower()

@@ -48,7 +48,7 @@ def apply(plan: Plan, gone: Collection[Interface] = ()) -> list[tuple[str, IPv4A
 
     Returns the addresses that were added, with their interface. Raises ApplyError.
     """
-    from pyroute2.netlink.exceptions import NetlinkError
+    from appliance.rtnetlink import NetlinkError
 
     added = []
     with _netlink() as netlink:
@@ -79,8 +79,7 @@ def differences(plan: Plan) -> list[str]:
 
 @contextmanager
 def _netlink() -> Iterator[Any]:
-    # a late import: pyroute2 takes 0.2 s, which an agent that only restores a running state need not wait for
-    from pyroute2.iproute.linux import IPRoute
+    from appliance.rtnetlink import IPRoute
 
     with IPRoute() as netlink:
         yield netlink

@@ -49,7 +49,7 @@ class ShapingService(BaseService):
         self._looked = float("-inf")
 
     def apply(self, change: Change, host: Host) -> None:
-        from pyroute2.netlink.exceptions import NetlinkError
+        from appliance.rtnetlink import NetlinkError
 
         before, after = shapes(change.before), shapes(change.after)
         if before == after and not change.force:
@@ -97,8 +97,7 @@ def _wrong(state: State) -> str | None:
 
 @contextmanager
 def _netlink() -> Iterator[Any]:
-    # a late import: pyroute2 takes 0.2 s, which an agent that only restores a running state need not wait for
-    from pyroute2.iproute.linux import IPRoute
+    from appliance.rtnetlink import IPRoute
 
     with IPRoute() as netlink:
         yield netlink

@@ -46,7 +46,7 @@ def apply(before: Neighbours | None, after: Neighbours) -> None:
     """Bring the kernel from ``before`` to ``after``; None looks at what it has. Raises ApplyError."""
     if before == after:
         return
-    from pyroute2.netlink.exceptions import NetlinkError
+    from appliance.rtnetlink import NetlinkError
 
     with _netlink() as netlink:
         indexes = {link.get("IFLA_IFNAME"): link["index"] for link in netlink.get_links()}
@@ -83,7 +83,7 @@ def _changes(
 
 
 def _forget(netlink: Any, index: int, address: str) -> None:
-    from pyroute2.netlink.exceptions import NetlinkError
+    from appliance.rtnetlink import NetlinkError
 
     try:
         netlink.neigh("del", ifindex=index, dst=address)
@@ -106,7 +106,7 @@ def _actual(netlink: Any, indexes: Mapping[str, int], about: Neighbours) -> Neig
 @contextmanager
 def _netlink() -> Iterator[Any]:
     # a late import, as in appliance/services/interfaces/kernel.py
-    from pyroute2.iproute.linux import IPRoute
+    from appliance.rtnetlink import IPRoute
 
     with IPRoute() as netlink:
         yield netlink

@@ -99,9 +99,7 @@ def _routed(netlink: Any, index: int) -> set[IPv4Network]:
 
 @contextmanager
 def _netlink() -> Iterator[Any]:
-    # a late import: pyroute2 takes 0.2 s, and most routers have no VPN
-    from pyroute2.iproute.linux import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
+    from appliance.rtnetlink import IPRoute, NetlinkError
 
     with IPRoute() as netlink:
         try:
