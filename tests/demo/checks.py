@@ -191,6 +191,29 @@ def isolation(world: World) -> str:
     return "neither guests nor API show one tenant anything of the other; no guest reaches an agent"
 
 
+def volume(world: World) -> str:
+    tenant = world.tenants[0]
+    [offering] = [row for row in tenant.api.listDiskOfferings()["diskoffering"] if row["name"] == "Custom"]
+    zone = tenant.network["zoneid"]
+    made = tenant.api.createVolume(name="data", zoneid=zone, diskofferingid=offering["id"], size=1)["volume"]
+    for guest, script in (
+        (tenant.web, "echo kept | dd of=/dev/vdb && echo written"),
+        (tenant.shell, "head -c 4 /dev/vdb"),
+    ):
+        tenant.api.attachVolume(id=made["id"], virtualmachineid=guest.id)
+        # a virtual machine may take a moment to see it
+        said = wait_for(partial(_run_with, guest, "/dev/vdb", script), 10, f"{guest.name} to have the volume")
+        tenant.api.detachVolume(id=made["id"])
+    assert said == ["kept"], f"{tenant.shell.name} read {said}"
+    tenant.api.deleteVolume(id=made["id"])
+    return f"{tenant.shell.name} read from it what {tenant.web.name} had written"
+
+
+def _run_with(guest: Guest, path: str, script: str) -> list[str]:
+    """Lines that a script prints in a guest; none until the guest has the file ``path``."""
+    return guest.run(["sh", "-c", f"test -e {path} && {script}"]).stdout.splitlines()
+
+
 def counters(world: World) -> str:
     tenant = world.tenants[0]
     lines = world.metrics(tenant)
@@ -231,6 +254,7 @@ CHECKS: tuple[Check, ...] = (
     ("password, fetched once", password),
     ("SSH key", ssh_key),
     ("tenants are isolated", isolation),
+    ("volume", volume),
     ("traffic counters", counters),
     ("repair of drift", repair),
 )

@@ -131,6 +131,20 @@ def test_a_second_nic(cloud: Cloud, driver: Driver, node: Any) -> None:
     assert driver.ex_delete_network(second)
 
 
+def test_a_volume(cloud: Cloud, driver: Driver, node: Any) -> None:
+    made = driver.create_volume(1, "data", ex_volume_type="Custom")
+    assert driver.attach_volume(node, made)
+    attached = _one(driver.list_volumes(node), lambda row: row.extra["volume_type"] == "DATADISK")
+    assert (attached.id, attached.size) == (made.id, 1 << 30)
+    assert cloud.run(node.id, ["stat", "-c", "%s", "/dev/vdb"]).stdout.strip() == str(1 << 30)
+    snapshot = driver.create_volume_snapshot(made)
+    assert snapshot.id in [row.id for row in driver.list_snapshots()]
+    assert driver.destroy_volume_snapshot(snapshot)
+    assert driver.detach_volume(made)
+    assert cloud.run(node.id, ["ls", "/dev/vdb"], check=False).returncode != 0
+    assert driver.destroy_volume(made)
+
+
 def test_routers(driver: Driver, node: Any) -> None:
     assert {router.state for router in driver.ex_list_routers()} == {"Running"}
 
