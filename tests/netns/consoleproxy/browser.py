@@ -10,7 +10,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+import requests
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from tests.wait import wait_for
 
@@ -66,6 +67,17 @@ def page(running: Browser, **options: Any) -> Iterator[Page]:
         assert complaints == []
     finally:
         context.close()
+
+
+def reach_from_here(opened: Page, addresses: str) -> None:
+    """What the page asks of ``addresses`` (a pattern) is asked from here: of this machine's loopback, as the API is."""
+
+    def forward(route: Route) -> None:
+        asked = route.request
+        answer = requests.request(asked.method, asked.url, data=asked.post_data, headers=asked.headers, timeout=20)
+        route.fulfill(status=answer.status_code, headers=dict(answer.headers), body=answer.content)
+
+    opened.route(addresses, forward)
 
 
 def wait_state(opened: Page, state: str, patience: float = 20) -> None:

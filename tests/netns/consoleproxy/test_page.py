@@ -324,11 +324,11 @@ def test_on_a_phone(world: World, chromium: Browser, screen: Screen) -> None:
         opened.touchscreen.tap(box["x"] + 30, box["y"] + 30)
         opened.tap("#keyboard")
         assert opened.locator("#strip").is_visible()
-        opened.keyboard.insert_text("phone")
+        opened.keyboard.insert_text("A Phone: {1}")
         opened.keyboard.press("Backspace")
         opened.keyboard.press("Enter")
         wait_for(lambda: world.servers.ok(["test", "-s", "/run/phone"]), 10, "the typed line")
-    assert world.servers.read("/run/phone") == "phon"
+    assert world.servers.read("/run/phone") == "A Phone: {1"
 
 
 def test_a_restart_of_the_whole_proxy(world: World, chromium: Browser, screen: Screen) -> None:

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from cs import CloudStack, CloudStackApiException
-from playwright.sync_api import Route
 
 from appliance.run import run
 from controlplane.hypervisors.base import ConsoleTarget
-from tests.netns.consoleproxy.browser import browser, page, wait_state
+from tests.netns.consoleproxy.browser import browser, page, reach_from_here, wait_state
 from tests.netns.controlplane import screens
 from tests.netns.controlplane.cloud import INTERNET, Cloud, connected
 from tests.wait import wait_for
@@ -327,17 +325,11 @@ def test_a_page_waits_for_a_proxy_and_shows_the_screen_then(
     hold = cloud.data / screens.HOLD
     hold.touch()
 
-    def forward(route: Route) -> None:
-        """The browser is on the internet, and the API on this machine's loopback."""
-        asked = route.request
-        answer = requests.request(asked.method, asked.url, data=asked.post_data, headers=asked.headers, timeout=20)
-        route.fulfill(status=answer.status_code, headers=dict(answer.headers), body=answer.content)
-
     console = console_of(tenant, vm)
     assert "websocket" not in console
     token = console["url"].partition("#")[2]
     with browser(cloud.instances.command(INTERNET, []), tmp_path) as chromium, page(chromium) as opened:
-        opened.route(f"http://127.0.0.1:{cloud.port}/**", forward)
+        reach_from_here(opened, f"http://127.0.0.1:{cloud.port}/**")
         opened.goto(console["url"])
         assert opened.locator("#heading").inner_text() == "Starting"
         assert token not in opened.url

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -165,3 +167,18 @@ class VirtualCloud(Cloud):
                 if words.startswith("/usr/bin/qemu-system") and str(self.storage) in words:
                     found[words.split("guest=")[1].split(",")[0]] = int(path.name)
         return found
+
+
+@contextmanager
+def virtual_cloud(image: Path, guest_image: Path, acceleration: Path) -> Iterator[VirtualCloud]:
+    """A control plane with a host, until the block ends; its log is shown beside a failure."""
+    directory = Path(tempfile.mkdtemp(prefix="gatehouse-libvirt-cloud-"))
+    made = VirtualCloud(directory, image, guest_image, acceleration)
+    try:
+        made.open()
+        yield made
+    finally:
+        if made.log.exists():
+            print(made.text_log())
+        made.remove()
+        shutil.rmtree(directory)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from cs import CloudStack, CloudStackApiException
 
 from appliance.run import run
 from tests.netns.controlplane.cloud import WEB, Answer
-from tests.vm.libvirt.cloud import VirtualCloud
+from tests.vm.libvirt.cloud import VirtualCloud, virtual_cloud
 from tests.vm.libvirt.site import BOOT, inside
 from tests.wait import wait_for
 
@@ -21,15 +19,8 @@ OFFERING = "DefaultIsolatedNetworkOfferingWithSourceNatServiceEgressAllow"
 
 @pytest.fixture(scope="module")
 def cloud(image: Path, guest_image: Path, acceleration: Path) -> Iterator[VirtualCloud]:
-    directory = Path(tempfile.mkdtemp(prefix="gatehouse-libvirt-cloud-"))
-    made = VirtualCloud(directory, image, guest_image, acceleration)
-    try:
-        made.open()
+    with virtual_cloud(image, guest_image, acceleration) as made:
         yield made
-        print(made.text_log())
-    finally:
-        made.remove()
-        shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="module")

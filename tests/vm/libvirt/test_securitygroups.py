@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from cs import CloudStack
 from controlplane.hypervisors.bridges import port_name
 from tests.netns.api.test_shared_networks import shared_network
 from tests.netns.controlplane.cloud import Answer
-from tests.vm.libvirt.cloud import VirtualCloud
+from tests.vm.libvirt.cloud import VirtualCloud, virtual_cloud
 from tests.vm.libvirt.site import BOOT
 from tests.wait import wait_for
 
@@ -64,15 +62,8 @@ def address(vm: Answer) -> str:
 
 @pytest.fixture(scope="module")
 def site(guest_image: Path, acceleration: Path) -> Iterator[Site]:
-    directory = Path(tempfile.mkdtemp(prefix="gatehouse-libvirt-groups-"))
-    cloud = VirtualCloud(directory, guest_image, guest_image, acceleration)
-    try:
-        cloud.open()
+    with virtual_cloud(guest_image, guest_image, acceleration) as cloud:
         yield _furnished(cloud)
-        print(cloud.text_log())
-    finally:
-        cloud.remove()
-        shutil.rmtree(directory)
 
 
 def _furnished(cloud: VirtualCloud) -> Site:

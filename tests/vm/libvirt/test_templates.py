@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 
 from appliance.run import run
 from tests.netns.controlplane.cloud import WEB
-from tests.vm.libvirt.cloud import VirtualCloud
+from tests.vm.libvirt.cloud import VirtualCloud, virtual_cloud
 from tests.wait import wait_for
 
 ORIGIN = Path(__file__).parents[2] / "origin.py"
@@ -22,14 +20,8 @@ PORT = 8000
 
 @pytest.fixture(scope="module")
 def cloud(image: Path, guest_image: Path, acceleration: Path) -> Iterator[VirtualCloud]:
-    directory = Path(tempfile.mkdtemp(prefix="gatehouse-templates-"))
-    made = VirtualCloud(directory, image, guest_image, acceleration)
-    try:
-        made.open()
+    with virtual_cloud(image, guest_image, acceleration) as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(directory)
 
 
 def test_a_guest_boots_from_a_template_that_was_downloaded(cloud: VirtualCloud, guest_image: Path) -> None:

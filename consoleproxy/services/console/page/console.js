@@ -1,6 +1,6 @@
 // The page round noVNC: gets the session, connects, comes back when the connection breaks, and has the tools.
 import RFB from "/console/novnc/core/rfb.js";
-import { CHORDS, HELD, KEYS, PRESSES, STRIP, keysymOf, layoutNames, strokes } from "/console/keys.js";
+import { CHORDS, HELD, KEYS, PRESSES, STRIP, layoutNames, strokes } from "/console/keys.js";
 
 const $ = (id) => document.getElementById(id);
 const body = document.body;
@@ -263,12 +263,8 @@ $("soft").addEventListener("input", () => {
   let same = 0;
   while (same < now.length && same < FILL.length && now[same] === FILL[same]) same++;
   for (let gone = same; gone < FILL.length; gone++) press(["⌫"]);
-  for (const character of now.slice(same)) {
-    if (character === "\n") { press(["Enter"]); continue; }
-    const keysym = keysymOf(character);
-    rfb?.sendKey(keysym, null, true);
-    rfb?.sendKey(keysym, null, false);
-  }
+  // with Shift where a character needs it: QEMU does not press it by itself
+  for (const stroke of strokes(now.slice(same), settings.layout)) rfb?.sendKey(...stroke);
   release();
   refill();
 });

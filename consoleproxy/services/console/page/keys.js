@@ -88,5 +88,3 @@ export function strokes(text, layout) {
   }
   return made;
 }
-
-export const keysymOf = (character) => keysyms.lookup(character.codePointAt(0));

@@ -107,10 +107,12 @@ class Registry:
     def by_secret(self, session_id: str, secret: str, client: str) -> Live:
         """The session that a browser used before and comes back to. Raises RefusedError."""
         live = self.sessions.get(session_id)
-        if live is None or live.used is None or not hmac.compare_digest(live.used.secret, _hash(secret)):
+        # one that left the document is remembered: its browser is told that it is over
+        used = live.used if live is not None else self._remembered.get(session_id)
+        if used is None or not hmac.compare_digest(used.secret, _hash(secret)):
             raise RefusedError("unknown", "no session has this secret")
-        if live.used.ended is not None:
-            raise RefusedError("ended", f"session {session_id} has ended: {live.used.ended}")
+        if live is None or used.ended is not None:
+            raise RefusedError("ended", f"session {session_id} has ended: {used.ended}")
         self._admit(live, client)
         return live
 

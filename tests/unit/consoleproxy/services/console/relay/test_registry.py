@@ -104,6 +104,23 @@ def test_the_way_back(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
+def test_the_way_back_to_what_the_cloud_ended(tmp_path: Path) -> None:
+    """The screen went first, and the browser comes back when the session has left the document."""
+
+    async def body() -> None:
+        registry = Registry(Ledger(tmp_path / "l"), console("a"))
+        live, link, secret = await opened(registry, "a")
+        registry.disconnected(live, cast(Link, link), "the machine's screen went away")
+        registry.load(console())
+        for presented, state in ((secret, "ended"), ("another", "unknown")):
+            with pytest.raises(RefusedError) as refused:
+                registry.by_secret("of-a", presented, CLIENT)
+            assert refused.value.state == state
+        registry.close()
+
+    asyncio.run(body())
+
+
 def test_a_relay_that_was_killed(tmp_path: Path) -> None:
     async def body() -> None:
         registry = Registry(Ledger(tmp_path / "l"), console("a"))
