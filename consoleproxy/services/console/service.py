@@ -17,8 +17,9 @@ from appliance.settings import Settings
 from consoleproxy.document import ConsoleProxyState
 from consoleproxy.services.console.render import UNIT, certificate_file, config_file, render, socket_file
 
-#: seconds the relay has to take a configuration up; starting takes ten and more where processors are emulated
-PATIENCE = 60.0
+#: seconds the relay has to take a configuration up; starting takes ten and more where processors are emulated, and more
+#: than sixty when the machine is busy too. One that ended is told of at once.
+PATIENCE = 180.0
 
 
 def _digest(settings: Settings) -> str:
