@@ -263,7 +263,8 @@ class LibvirtHypervisor:
     def facts(self) -> list[HostFacts]:
         """One of each host; of one that does not answer, that it is down."""
         found = []
-        for uri, host in self._hosts.items():
+        # a call may add or remove one meanwhile
+        for uri, host in list(self._hosts.items()):
             try:
                 if self._opened and not host.ready:
                     # it did not answer before
@@ -290,7 +291,7 @@ class LibvirtHypervisor:
         write_atomically(self._hosts_file, json.dumps(hosts))
 
     def _ready(self) -> list[Host]:
-        return [host for host in self._hosts.values() if host.ready]
+        return [host for host in list(self._hosts.values()) if host.ready]
 
     def _host(self, url: str) -> Host:
         if not self._hosts:
