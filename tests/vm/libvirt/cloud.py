@@ -79,18 +79,22 @@ class VirtualCloud(Cloud):
         shutil.copy(known, self._acceleration)
 
     def remove(self) -> None:
-        if self.process is not None:
-            self.kill()
         for process in self._internet:
             process.kill()
             process.wait()
-        owner = self.driver()
         try:
-            owner.open()
-            owner.purge()
+            self.empty()
         finally:
             self.daemon.stop()
             syscalls.unmount(self.pin)
+
+    def empty(self) -> None:
+        """End the control plane and destroy what it ran, on all of its hosts."""
+        if self.process is not None:
+            self.kill()
+        owner = self.driver()
+        owner.open()
+        owner.purge()
 
     def client(self, key: str, secret: str, *, wait: bool = True) -> CloudStack:
         """A client with patience for machines that boot in emulation."""
@@ -107,9 +111,9 @@ class VirtualCloud(Cloud):
         """The words that run a command in the appliance at that control address, as an administrator."""
         return ["nsenter", f"--net={self.pin}", *ssh.command(self._key, address, argv)]
 
-    def label(self, labels: Mapping[str, str]) -> None:
-        """Say what interface of each host carries a type of traffic."""
-        physical = self.admin.listPhysicalNetworks()["physicalnetwork"][0]["id"]
+    def label(self, labels: Mapping[str, str], physical: str = "") -> None:
+        """Say what interface of each host carries a type of traffic, of the zone's physical network or of that one."""
+        physical = physical or self.admin.listPhysicalNetworks()["physicalnetwork"][0]["id"]
         for kind in self.admin.listTrafficTypes(physicalnetworkid=physical)["traffictype"]:
             if kind["traffictype"] in labels:
                 self.admin.updateTrafficType(id=kind["id"], kvmnetworklabel=labels[kind["traffictype"]])
