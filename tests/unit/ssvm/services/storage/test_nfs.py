@@ -29,7 +29,7 @@ def test_a_store_is_a_mount_point_that_the_worker_may_write_to() -> None:
         "10.9.0.1:/export/secondary",
         "nfs4",
     )
-    assert {"vers=4.2", "addr=10.9.0.1", "port=2049", "nosuid", "nodev", "noexec"} <= set(mount.options.split(","))
+    assert {"vers=4.1", "addr=10.9.0.1", "port=2049", "nosuid", "nodev", "noexec"} <= set(mount.options.split(","))
     # with and without exports, which come and go without a restart
     for stores in ([STORE], []):
         assert Path("/r/nfs") in render(state(stores=stores), SETTINGS).units[0].writable
