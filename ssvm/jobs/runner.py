@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -53,7 +54,10 @@ class Task:
 
 
 class Runner:
-    """Runs jobs in threads, at most ``threads`` at once. ``load`` may be called from any thread."""
+    """Runs jobs in threads, at most ``threads`` at once. ``load`` may be called from any thread.
+
+    Nothing asks a store while it holds the lock: one that does not answer would hold everything else up.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -61,6 +65,8 @@ class Runner:
         self._tasks: dict[str, Task] = {}
         #: cancelled, and not at their end yet
         self._leaving: dict[str, Task] = {}
+        #: whose parts are being removed: how often
+        self._cleaning: Counter[str] = Counter()
         self._threads = 1
         self._make_tools: MakeTools | None = None
 
@@ -88,25 +94,24 @@ class Runner:
 
     def _task(self, job: Job, store: Store | None, arrived: Callable[[Upload, Store], bool]) -> Task:
         task = Task(job, store, entry=self._ledger.read(job.id, job.attempt))
-        self._settle(task)
-        if isinstance(job, Upload) and not task.ended:
+        if isinstance(job, Upload) and task.entry is None:
             task.ready = store is not None and arrived(job, store)
         return task
 
-    def _settle(self, task: Task) -> None:
+    def _finished(self, task: Task) -> Entry | None:
         """A process before this one was killed while it put the object: it is there whole, or not."""
         entry = task.entry
-        if entry is None or entry.ended or entry.result is None or task.store is None:
-            return
+        if entry is None or entry.result is None or task.store is None:
+            return None
         try:
             there = task.store.size(task.job.path) == entry.result.physical_size
         except StoreError:
             there = False
         if there:
-            self._clean(task)
-            self._end(task, Entry(attempt=task.job.attempt, ended=True, result=entry.result))
-        else:
-            task.entry = None
+            self._remove(task)
+            return Entry(attempt=task.job.attempt, ended=True, result=entry.result)
+        task.entry = None
+        return None
 
     def _leave(self, task: Task, again: bool) -> None:
         """A job is not in the document any more; ``again``: another attempt or definition of it is."""
@@ -117,6 +122,19 @@ class Runner:
             self._clean(task)
 
     def _clean(self, task: Task) -> None:
+        """Remove the parts of a task that has no thread, in one; meanwhile no job of that name begins."""
+        self._cleaning[task.job.id] += 1
+
+        def work() -> None:
+            self._remove(task)
+            with self._lock:
+                self._cleaning -= Counter((task.job.id,))
+                self._schedule()
+
+        threading.Thread(target=work, name=f"parts of {task.job.id}", daemon=True).start()
+
+    @staticmethod
+    def _remove(task: Task) -> None:
         if task.store is not None:
             try:
                 remove(task.store.staging, task.job.id)
@@ -128,7 +146,8 @@ class Runner:
         for id, task in self._tasks.items():
             if running >= self._threads:
                 return
-            if task.thread is None and not task.ended and task.ready and id not in self._leaving:
+            busy = id in self._leaving or id in self._cleaning
+            if task.thread is None and not task.ended and task.ready and not busy:
                 task.thread = threading.Thread(target=self._work, args=(task,), name=f"job {id}", daemon=True)
                 task.thread.start()
                 running += 1
@@ -142,7 +161,7 @@ class Runner:
         tools = self._make_tools(task.progress, task.cancel, putting)
         attempt = task.job.attempt
         try:
-            entry = Entry(attempt=attempt, ended=True, result=self._tried(task, tools))
+            entry = self._finished(task) or Entry(attempt=attempt, ended=True, result=self._tried(task, tools))
         except JobCancelledError:
             entry = None
         except JobFailedError as error:
@@ -152,16 +171,19 @@ class Runner:
             failure = Failure(cause="internal", message="the appliance could not do it; its log says why")
             entry = Entry(attempt=attempt, ended=True, failure=failure)
         with self._lock:
+            gone = task.cancel.wanted and task.job.id not in self._tasks
+        if gone or (entry is not None and entry.failure is not None and not task.cancel.wanted):
+            self._remove(task)
+        with self._lock:
             task.thread = None
             task.progress.retrying = False
             if entry is not None and not task.cancel.wanted:
                 if entry.failure is not None:
                     log.warning("job %s failed: %s", task.job.id, entry.failure.message)
-                    self._clean(task)
                 self._end(task, entry)
             elif task.cancel.wanted:
                 self._leaving.pop(task.job.id, None)
-                if task.job.id not in self._tasks:
+                if not gone and task.job.id not in self._tasks:
                     self._clean(task)
             self._schedule()
 

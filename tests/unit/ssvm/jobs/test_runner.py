@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,42 @@ def test_killed_while_an_object_was_put(bench: Bench, there: bytes | None, again
     bench.load(job())
     assert bench.ended().result == DONE
     assert bench.ran == (["job-1"] if again else [])
+
+
+@pytest.mark.parametrize("when", ["removed", "failed", "restarted"])
+def test_a_store_that_does_not_answer_holds_nothing_else_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """As an NFS server that was switched off: calls to it wait, and reports and other jobs do not."""
+    silent, asked = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> int:
+        asked.set()
+        assert silent.wait(20)
+        return DONE.physical_size
+
+    def fails(_: object) -> Result:
+        raise JobFailedError("store", "it is gone")
+
+    monkeypatch.setattr(runner, "remove", lambda directory, id: wait() if id == "job-1" else None)
+    monkeypatch.setattr(bench.store, "size", wait)
+    try:
+        if when == "removed":
+            bench.load(job(), threads=0)
+            bench.load()
+        elif when == "failed":
+            bench.work["job-1"] = fails
+            bench.load(job())
+        else:
+            Ledger(bench.directory / "jobs").write("job-1", Entry(attempt=1, ended=False, result=DONE))
+            bench.load(job())
+        wait_for(asked.is_set, 5, "the store to be asked")
+        began = time.monotonic()
+        bench.load(*([] if when == "removed" else [job()]), job(id="job-2", path="b"))
+        assert bench.ended("job-2").state == "done"
+        assert bench.runner.ids() >= {"job-2"}
+        assert time.monotonic() - began < 5
+    finally:
+        silent.set()
+    if when != "removed":
+        assert bench.ended().state == ("failed" if when == "failed" else "done")
