@@ -87,7 +87,7 @@ def test_an_image_is_brought_once_as_qcow2(fleet: Fleet, flow: Flow, format: str
     asked = job(fleet)
     assert (asked.kind, asked.store_id) == ("convert", shares.EXCHANGE)
     assert (asked.fields["format"], asked.fields.get("target_format")) == (format, target)
-    assert fleet.core.storage_changed.is_set()
+    assert fleet.core.storage_changed.wait(5), "set after the commit that showed the job"
     assert fleet.hypervisor.templates == set()
     end(fleet, asked.id, "done")
     for thread, errors in both:
