@@ -26,11 +26,17 @@ def check(
     session: Session, configuration: Configuration, account: Account, setting: str, *, used: int, more: int = 1
 ) -> None:
     """Raise LimitError when ``used + more`` goes over the account's limit (``max.account.*``; -1 is none)."""
-    limit = configuration.get_int(session, setting, account=account.id, domain=account.domain_id)
-    if account.type != _ROOT_ADMIN and 0 <= limit < used + more:
+    limit = limit_of(session, configuration, account, setting)
+    if limit is not None and limit < used + more:
         raise LimitError(
             f"Maximum number of resources ({setting}) for account {account.name} is {limit}, {used} are in use"
         )
+
+
+def limit_of(session: Session, configuration: Configuration, account: Account, setting: str) -> int | None:
+    """The account's limit, None when it has none."""
+    limit = configuration.get_int(session, setting, account=account.id, domain=account.domain_id)
+    return limit if account.type != _ROOT_ADMIN and limit >= 0 else None
 
 
 def used(session: Session, account: Account, setting: str) -> int:
@@ -69,10 +75,10 @@ def _images(session: Session, account: Account) -> int:
     owners = union_all(
         select(Template.id).where(Template.account_id == account.id),
         select(Volume.id).where(Volume.account_id == account.id),
-    ).subquery()
+    )
     counted = select(func.coalesce(func.sum(StoredImage.physical_size), 0)).where(
         StoredImage.owner_type.in_(("Template", "Volume")),
-        StoredImage.owner_id.in_(select(owners.c.id)),
+        StoredImage.owner_id.in_(owners),
         StoredImage.removed.is_(None),
     )
     return int(session.execute(counted).scalar_one() or 0)
@@ -88,5 +94,5 @@ def check_secondary(session: Session, configuration: Configuration, account: Acc
         check(session, configuration, account, SECONDARY, used=taken)
     except LimitError as error:
         raise LimitError(f"{error.text}; delete snapshots, templates or ISOs") from error
-    limit = configuration.get_int(session, SECONDARY, account=account.id, domain=account.domain_id)
-    return (limit - taken) << 30 if account.type != _ROOT_ADMIN and limit >= 0 else None
+    limit = limit_of(session, configuration, account, SECONDARY)
+    return (limit - taken) << 30 if limit is not None else None

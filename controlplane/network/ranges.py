@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from sqlalchemy import select
@@ -9,9 +10,11 @@ from sqlalchemy.orm import Session
 
 from controlplane.errors import InUseError, ParameterError, RuleConflictError
 from controlplane.network.addressing import address_range, parse_address
-from controlplane.store.models import PublicIp, VlanIpRange
+from controlplane.store.models import IpRange, PublicIp, VlanIpRange
 
 UNTAGGED = "vlan://untagged"
+#: what ranges of one subnet have in common
+LAYOUT = ("vlan", "gateway", "netmask")
 
 
 def parse_vlan(text: str | None) -> str:
@@ -43,15 +46,25 @@ def check_new(session: Session, row: VlanIpRange) -> None:
     first, last = IPv4Address(row.start_ip), IPv4Address(row.end_ip)
     if first <= IPv4Address(row.gateway) <= last:
         raise ParameterError(f"the range {first}-{last} contains the gateway {row.gateway}")
-    for other in session.scalars(select(VlanIpRange).where(VlanIpRange.zone_id == row.zone_id)):
+    others = select(VlanIpRange).where(VlanIpRange.zone_id == row.zone_id)
+    check_beside(row, session.scalars(others), (*LAYOUT, "physical_network_id"))
+
+
+def check_beside(row: IpRange, others: Iterable[IpRange], alike: Sequence[str]) -> None:
+    """Raise RuleConflictError when a range overlaps one of ``others``, or is in its subnet and has another layout.
+
+    ``alike`` are the columns that must be the same then.
+    """
+    subnet = parse_subnet(row.gateway, row.netmask)
+    first, last = IPv4Address(row.start_ip), IPv4Address(row.end_ip)
+    for other in others:
         if first <= IPv4Address(other.end_ip) and IPv4Address(other.start_ip) <= last:
             raise RuleConflictError(
                 f"the range {first}-{last} overlaps {other.start_ip}-{other.end_ip}, which the zone has already"
             )
         if not parse_subnet(other.gateway, other.netmask).overlaps(subnet):
             continue
-        here, there = (row.vlan, row.gateway, row.netmask), (other.vlan, other.gateway, other.netmask)
-        if here != there or row.physical_network_id != other.physical_network_id:
+        if any(getattr(row, name) != getattr(other, name) for name in alike):
             raise RuleConflictError(
                 f"the subnet {subnet} is on {other.vlan} with gateway {other.gateway} and netmask {other.netmask} "
                 "already; a range of it must say the same"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -22,10 +22,6 @@ from controlplane.store.models import (
 
 #: role of the NIC in documents: inside, like that of the control network
 ROLE = "management"
-
-
-def subnet(row: StorageIpRange) -> IPv4Network:
-    return IPv4Network((row.start_ip, row.netmask), strict=False)
 
 
 def physical_network(session: Session, zone: Zone) -> PhysicalNetwork:
@@ -51,15 +47,7 @@ def check(session: Session, row: StorageIpRange) -> None:
     if first <= IPv4Address(row.gateway) <= last:
         raise RuleConflictError(f"the range {first}-{last} contains the gateway {row.gateway}")
     others = select(StorageIpRange).where(StorageIpRange.zone_id == row.zone_id, StorageIpRange.id != row.id)
-    for other in session.scalars(others):
-        if first <= IPv4Address(other.end_ip) and IPv4Address(other.start_ip) <= last:
-            raise RuleConflictError(f"the range {first}-{last} overlaps {other.start_ip}-{other.end_ip} of the zone")
-        here, there = (row.vlan, row.netmask, row.gateway), (other.vlan, other.netmask, other.gateway)
-        if subnet(other).overlaps(net) and here != there:
-            raise RuleConflictError(
-                f"the subnet {net} is on {other.vlan} with gateway {other.gateway} and netmask {other.netmask} "
-                "already; a range of it must say the same"
-            )
+    ranges.check_beside(row, session.scalars(others), ranges.LAYOUT)
     for public in session.scalars(select(VlanIpRange).where(VlanIpRange.zone_id == row.zone_id)):
         if ranges.parse_subnet(public.gateway, public.netmask).overlaps(net):
             raise RuleConflictError(f"the subnet {net} overlaps that of {public.start_ip}-{public.end_ip} of the zone")

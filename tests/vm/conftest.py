@@ -13,10 +13,12 @@ import pytest
 
 from tests.conftest import PATIENCE
 from tests.netns.lab import Lab, Router
+from tests.netns.ssvm.world import World, build
 from tests.vm.documents import Network
 from tests.vm.documents import build as build_network
 from tests.vm.qemu import QemuHypervisor
 from tests.vm.roadwarriors import RoadMachine
+from tests.vm.shared import SharedLab
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,6 +57,15 @@ def roads(network: Network) -> Iterator[RoadMachine]:
     machine = RoadMachine(network.lab, network.outside)
     yield machine
     machine.close()
+
+
+@pytest.fixture(scope="module")
+def world(shared_lab: SharedLab) -> Iterator[World]:
+    """A secondary-storage VM, and the machines that it talks to."""
+    built = build(shared_lab)
+    built.image("plain.qcow2")
+    yield built
+    shared_lab.clear()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ssvm.services.storage.model.report import StoreReport
 from tests.netns.ssvm.ganesha import EXPORT, Ganesha
-from tests.netns.ssvm.world import INNER, STORE, World, build
-from tests.vm.shared import SharedLab
+from tests.netns.ssvm.world import INNER, STORE, World
 from tests.wait import wait_for
 
 MEGA = 1 << 20
 MOUNT = "/run/gatehouse/nfs/nfs"
-
-
-@pytest.fixture(scope="module")
-def world(shared_lab: SharedLab) -> Iterator[World]:
-    built = build(shared_lab)
-    built.image("plain.qcow2")
-    yield built
-    shared_lab.clear()
 
 
 @pytest.fixture(scope="module")

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
-import pytest
-
-from tests.netns.ssvm.world import FILES, STORE, World, build
-from tests.vm.shared import SharedLab
+from tests.netns.ssvm.world import FILES, STORE, World
 from tests.vm.test_security import OK_BELOW
 
 MEGA = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def world(shared_lab: SharedLab) -> Iterator[World]:
-    built = build(shared_lab)
-    built.image("plain.qcow2")
-    yield built
-    shared_lab.clear()
 
 
 def test_a_download_is_on_the_state_disk_after_a_reboot(world: World) -> None:

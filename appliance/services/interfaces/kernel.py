@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -48,10 +47,10 @@ def apply(plan: Plan, gone: Collection[Interface] = ()) -> list[tuple[str, IPv4A
 
     Returns the addresses that were added, with their interface. Raises ApplyError.
     """
-    from appliance.rtnetlink import NetlinkError
+    from appliance.rtnetlink import IPRoute, NetlinkError
 
     added = []
-    with _netlink() as netlink:
+    with IPRoute() as netlink:
         # links before addresses before routes: each stage looks at what the one before left
         for stage in (_link_differences, _address_differences, _route_differences, _rule_differences):
             for difference in stage(netlink, plan, gone):
@@ -66,7 +65,9 @@ def apply(plan: Plan, gone: Collection[Interface] = ()) -> list[tuple[str, IPv4A
 
 def differences(plan: Plan) -> list[str]:
     """What the kernel does not hold as planned; [] when all is well."""
-    with _netlink() as netlink:
+    from appliance.rtnetlink import IPRoute
+
+    with IPRoute() as netlink:
         try:
             found = list(_link_differences(netlink, plan, ()))
         except ApplyError as error:
@@ -75,14 +76,6 @@ def differences(plan: Plan) -> list[str]:
             for stage in (_address_differences, _route_differences, _rule_differences):
                 found += stage(netlink, plan, ())
     return [difference.what for difference in found]
-
-
-@contextmanager
-def _netlink() -> Iterator[Any]:
-    from appliance.rtnetlink import IPRoute
-
-    with IPRoute() as netlink:
-        yield netlink
 
 
 # ---- links

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 from appliance import shaping
@@ -49,13 +47,13 @@ class ShapingService(BaseService):
         self._looked = float("-inf")
 
     def apply(self, change: Change, host: Host) -> None:
-        from appliance.rtnetlink import NetlinkError
+        from appliance.rtnetlink import IPRoute, NetlinkError
 
         before, after = shapes(change.before), shapes(change.after)
         if before == after and not change.force:
             return
         kept = {shape.twin for shape in after}
-        with _netlink() as netlink:
+        with IPRoute() as netlink:
             try:
                 for shape in before:
                     if shape.twin not in kept:
@@ -91,13 +89,7 @@ def _let_go(netlink: Any, shape: Shape) -> None:
 
 
 def _wrong(state: State) -> str | None:
-    with _netlink() as netlink:
-        return "; ".join(shaping.differences(netlink, shapes(state))) or None
-
-
-@contextmanager
-def _netlink() -> Iterator[Any]:
     from appliance.rtnetlink import IPRoute
 
     with IPRoute() as netlink:
-        yield netlink
+        return "; ".join(shaping.differences(netlink, shapes(state))) or None

@@ -186,9 +186,13 @@ class Intent:
 
 def public_segment(physical_network_id: str, vlan: str) -> str:
     """The layer-2 segment of a public range: all ranges of a physical network with one VLAN share it."""
-    return f"public-{physical_network_id}-{vlan.removeprefix('vlan://') or 'untagged'}"
+    return _segment("public", physical_network_id, vlan)
 
 
 def storage_segment(physical_network_id: str, vlan: str) -> str:
     """The layer-2 segment of a storage network: all its ranges on a physical network with one VLAN share it."""
-    return f"storage-{physical_network_id}-{vlan.removeprefix('vlan://') or 'untagged'}"
+    return _segment("storage", physical_network_id, vlan)
+
+
+def _segment(kind: str, physical_network_id: str, vlan: str) -> str:
+    return f"{kind}-{physical_network_id}-{vlan.removeprefix('vlan://') or 'untagged'}"

@@ -28,7 +28,7 @@ from controlplane.hypervisors.namespace import boot, inside, qmp
 from controlplane.hypervisors.namespace.launch import Launch
 from controlplane.hypervisors.namespace.layout import programs
 from controlplane.hypervisors.namespace.mounts import Mount
-from controlplane.hypervisors.namespace.processes import PROCESS, Process, ends, recorded, terminate
+from controlplane.hypervisors.namespace.processes import PROCESS, Process, ends, running, terminate
 from controlplane.hypervisors.records import remove_tree, write_atomically
 from controlplane.hypervisors.volumes import User, Volumes, powerless, problem_of
 
@@ -101,7 +101,7 @@ class Disks:
     def attach(self, instance_id: str, process_id: int, disk: GuestDisk) -> None:
         """Give a guest that runs, whose PID 1 is ``process_id``, a disk; nothing to do when it has it."""
         folder = self._folder_of(instance_id) / "disks" / disk.name
-        if _read(folder) == disk and _alive(folder) and inside.mounted(process_id, _device(disk)):
+        if _read(folder) == disk and running(folder) and inside.mounted(process_id, _device(disk)):
             return
         mount = self.begin(instance_id, disk)
         try:
@@ -149,7 +149,7 @@ class Disks:
     def copy(self, instance_id: str, path: Path, target: Path) -> None:
         """Copy a disk of a guest that runs as it is now to the new file ``target``; the guest goes on meanwhile."""
         folder = self._having(instance_id, path)
-        process = _alive(folder)
+        process = running(folder)
         if process is None:
             raise HypervisorError("the daemon of the volume has ended; detach the volume and attach it again")
         # of a control plane that ended
@@ -230,7 +230,7 @@ class Disks:
 
     def _end(self, folder: Path) -> None:
         """End a daemon, which writes what it has in memory first, and remove its folder."""
-        process = _alive(folder)
+        process = running(folder)
         if process is not None:
             with suppress(HypervisorError):
                 qmp.execute(folder / _MONITOR, ("quit", {}))
@@ -342,8 +342,3 @@ def _read(folder: Path) -> GuestDisk | None:
         return GuestDisk(**{**raw, "path": Path(raw["path"])})
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-
-
-def _alive(folder: Path) -> Process | None:
-    process = recorded(folder)
-    return process if process is not None and process.alive() else None

@@ -41,7 +41,7 @@ from controlplane.hypervisors.namespace.disks import Disks, shown
 from controlplane.hypervisors.namespace.fabric import Fabric
 from controlplane.hypervisors.namespace.launch import Launch
 from controlplane.hypervisors.namespace.mounts import Mount, in_user_namespace
-from controlplane.hypervisors.namespace.processes import PROCESS, Process, recorded, terminate
+from controlplane.hypervisors.namespace.processes import PROCESS, Process, recorded, running, terminate
 from controlplane.hypervisors.namespace.starting import start
 from controlplane.hypervisors.policy import Policy
 from controlplane.hypervisors.portfilter.model import Port as FilterPort
@@ -150,12 +150,12 @@ class NamespaceHypervisor:
             record = self._readable(instance_id)
             if record is None:
                 continue
-            process = self._process(instance_id)
-            if process is None or not process.alive():
+            process_id = self._running(instance_id)
+            if process_id is None:
                 self._disks.clear(instance_id)
                 continue
-            log.info("adopting %s %s (process %d)", record.kind, instance_id, process.pid)
-            alive[instance_id] = (record, process.pid)
+            log.info("adopting %s %s (process %d)", record.kind, instance_id, process_id)
+            alive[instance_id] = (record, process_id)
         ports: dict[str, FilterPort] = {}
         for record, _ in alive.values():
             ports.update({port_name(record.id, nic.mac): _filter_port(record, nic) for nic in record.nics})
@@ -367,9 +367,9 @@ class NamespaceHypervisor:
                     self._unplug(instance_id, nic.mac)
                 record = record.attached(nic)
                 self._records.save(record)
-            process = self._process(instance_id)
-            if process and process.alive():
-                self._plug(record, nic, process.pid, f"eth{record.nics.index(nic)}")
+            process_id = self._running(instance_id)
+            if process_id is not None:
+                self._plug(record, nic, process_id, f"eth{record.nics.index(nic)}")
 
     def set_rate(self, instance_id: str, mac: str, rate_mbit: int) -> None:
         with self._turn(instance_id):
@@ -425,8 +425,7 @@ class NamespaceHypervisor:
     def power(self, instance_id: str) -> Power:
         if not self._records.folder(instance_id).exists():
             return "absent"
-        process = self._process(instance_id)
-        return "running" if process and process.alive() else "stopped"
+        return "stopped" if self._running(instance_id) is None else "running"
 
     def facts(self) -> list[HostFacts]:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
@@ -481,15 +480,15 @@ class NamespaceHypervisor:
 
     def command(self, instance_id: str, argv: Sequence[str]) -> list[str]:
         """The argument list that runs ``argv`` inside the instance, for callers that start processes themselves."""
-        process = self._process(instance_id)
-        if process is None or not process.alive():
+        process_id = self._running(instance_id)
+        if process_id is None:
             power = self.power(instance_id)
             raise HypervisorError(
                 f"{instance_id} is {power}; start it first"
                 if power == "stopped"
                 else f"there is no instance {instance_id}"
             )
-        return enter.command(process.pid, argv, [*enter.terminal(), *_python_variables()])
+        return enter.command(process_id, argv, [*enter.terminal(), *_python_variables()])
 
     def console(self, instance_id: str) -> ConsoleTarget:
         raise HypervisorError(
@@ -520,8 +519,8 @@ class NamespaceHypervisor:
 
     def _running(self, instance_id: str) -> int | None:
         """PID 1 of an instance that runs."""
-        process = self._process(instance_id)
-        return process.pid if process is not None and process.alive() else None
+        process = running(self._records.folder(instance_id))
+        return process.pid if process is not None else None
 
     def _readable(self, instance_id: str) -> Record | None:
         """The record; one that is damaged must not keep the others from working."""

@@ -46,6 +46,12 @@ def recorded(folder: Path) -> Process | None:
         return None
 
 
+def running(folder: Path) -> Process | None:
+    """PID 1 of the instance in ``folder``, if it runs."""
+    process = recorded(folder)
+    return process if process is not None and process.alive() else None
+
+
 def _boot_is(boot: str) -> bool:
     return _BOOT_ID.read_text().strip() == boot
 

@@ -15,6 +15,7 @@ from controlplane.store.models.imagestores import (
 from controlplane.store.models.infrastructure import (
     Cluster,
     Host,
+    IpRange,
     PhysicalNetwork,
     Pod,
     StorageAddress,
@@ -60,6 +61,7 @@ __all__ = [
     "FirewallRule",
     "Host",
     "ImageStore",
+    "IpRange",
     "LoadBalancer",
     "LoadBalancerCertificate",
     "LoadBalancerMember",

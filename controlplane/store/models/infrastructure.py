@@ -79,17 +79,22 @@ class PhysicalNetwork(Entity):
     labels: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
 
 
-class VlanIpRange(Entity):
-    """A range of public addresses, or of a shared network. All ranges with one vlan share a layer-2 segment."""
+class IpRange:
+    """Columns of every range of addresses on a physical network."""
 
-    __tablename__ = "vlan_ip_range"
-    zone_id: Mapped[str] = mapped_column(ForeignKey("zone.id"))
-    physical_network_id: Mapped[str] = mapped_column(ForeignKey("physical_network.id"))
     vlan: Mapped[str] = mapped_column(String(64), default="vlan://untagged")
     gateway: Mapped[str]
     netmask: Mapped[str]
     start_ip: Mapped[str]
     end_ip: Mapped[str]
+
+
+class VlanIpRange(IpRange, Entity):
+    """A range of public addresses, or of a shared network. All ranges with one vlan share a layer-2 segment."""
+
+    __tablename__ = "vlan_ip_range"
+    zone_id: Mapped[str] = mapped_column(ForeignKey("zone.id"))
+    physical_network_id: Mapped[str] = mapped_column(ForeignKey("physical_network.id"))
     #: dedicated to one account when set
     account_id: Mapped[str | None] = mapped_column(ForeignKey("account.id"))
     #: guests of this shared network get addresses of it; None for public ranges
@@ -98,18 +103,13 @@ class VlanIpRange(Entity):
     pod_id: Mapped[str | None] = mapped_column(ForeignKey("pod.id"))
 
 
-class StorageIpRange(Entity):
+class StorageIpRange(IpRange, Entity):
     """A range of a pod's storage network, by which SSVMs reach image stores. Ranges with one vlan share a segment."""
 
     __tablename__ = "storage_ip_range"
     zone_id: Mapped[str] = mapped_column(ForeignKey("zone.id"))
     pod_id: Mapped[str] = mapped_column(ForeignKey("pod.id"))
     physical_network_id: Mapped[str] = mapped_column(ForeignKey("physical_network.id"))
-    vlan: Mapped[str] = mapped_column(String(64), default="vlan://untagged")
-    gateway: Mapped[str]
-    netmask: Mapped[str]
-    start_ip: Mapped[str]
-    end_ip: Mapped[str]
 
 
 class StorageAddress(Entity):

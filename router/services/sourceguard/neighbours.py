@@ -6,7 +6,6 @@ Without it whoever is on the segment could have the router's replies to a guest,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from ipaddress import IPv4Address
 from typing import Any
@@ -46,9 +45,9 @@ def apply(before: Neighbours | None, after: Neighbours) -> None:
     """Bring the kernel from ``before`` to ``after``; None looks at what it has. Raises ApplyError."""
     if before == after:
         return
-    from appliance.rtnetlink import NetlinkError
+    from appliance.rtnetlink import IPRoute, NetlinkError
 
-    with _netlink() as netlink:
+    with IPRoute() as netlink:
         indexes = {link.get("IFLA_IFNAME"): link["index"] for link in netlink.get_links()}
         have = _actual(netlink, indexes, after) if before is None else before
         try:
@@ -62,7 +61,9 @@ def missing(neighbours: Neighbours) -> list[str]:
     """What the kernel does not know as it should."""
     if not neighbours:
         return []
-    with _netlink() as netlink:
+    from appliance.rtnetlink import IPRoute
+
+    with IPRoute() as netlink:
         indexes = {link.get("IFLA_IFNAME"): link["index"] for link in netlink.get_links()}
         have = _actual(netlink, indexes, neighbours)
     return [
@@ -101,12 +102,3 @@ def _actual(netlink: Any, indexes: Mapping[str, int], about: Neighbours) -> Neig
         for entry in netlink.get_neighbours(family=_IPV4)
         if entry["ifindex"] in names and entry["state"] & _PERMANENT
     }
-
-
-@contextmanager
-def _netlink() -> Iterator[Any]:
-    # a late import, as in appliance/services/interfaces/kernel.py
-    from appliance.rtnetlink import IPRoute
-
-    with IPRoute() as netlink:
-        yield netlink
