@@ -169,7 +169,7 @@ def test_a_user_who_is_removed_is_disconnected_and_others_stay(world: World) -> 
     world.push(users=users)
     pushed = time.monotonic() - before
     wait_for(lambda: gone.ppp() == "" and changed.ppp() == "", 2 * world.network.lab.patience + pushed, "disconnects")
-    assert world.users() == ["user2"]
+    wait_for(lambda: world.users() == ["user2"], 30, "the router to know of it")
     events = [(one["event"], one["user"]) for one in world.report()["log"]][-2:]
     assert sorted(events) == [("disconnect", "user0"), ("disconnect", "user1")]
     assert "30 packets received" in world.machine.end(stream, 60)[1]
@@ -188,7 +188,7 @@ def test_a_new_key_disconnects_all_and_lets_in_who_has_it(world: World) -> None:
     world.connect((device, "user0"))
     world.push(psk="another key")
     wait_for(lambda: device.ppp() == "", 60, "the client to be disconnected")
-    assert world.users() == []
+    wait_for(lambda: world.users() == [], 30, "the router to know of it")
     other.connect(PUBLIC, "another key", "user1", USERS["user1"])
     other.wait_connected()
     wait_for(lambda: world.users() == ["user1"], 30, "the router to know of it")
