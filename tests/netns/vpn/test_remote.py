@@ -267,8 +267,8 @@ def test_twenty_at_once(world: World) -> None:
             pool.map(lambda pair: pair[0].connect(*pair[1]), zip(world.devices, USERS.items(), strict=True))
         )
     assert all(connected)
-    sessions = world.sessions()
+    # a client is up before the server's pppd has told of it
+    sessions = wait_for(lambda: len(world.sessions()) == 20 and world.sessions(), 10, "twenty sessions")
     assert sorted(one["user"] for one in sessions.values()) == sorted(USERS)
-    assert len(sessions) == 20
     for device in world.devices:
         assert device.machine.http("http://10.1.1.10:8080/") == (200, "guest")
