@@ -319,7 +319,7 @@ class Engine:
         force: bool = False,
         ruleset: bool = True,
     ) -> None:
-        """Ruleset, files, then units and reload of each of ``services``, from ``before`` to ``after``.
+        """Goodbyes, ruleset, files, then units and reload of each of ``services``, from ``before`` to ``after``.
 
         ``force`` trusts nothing about how the machine looks. When it may look like anything, files and units that
         nobody asks for go too. ``ruleset`` False leaves netfilter out, for the repair of something else.
@@ -337,6 +337,11 @@ class Engine:
             service.name: Change(before.state, after.state, self._touched(before, after, service, force), force=force)
             for service in services
         }
+        for service in () if force else services:
+            try:
+                service.part(changes[service.name], self.host)
+            except Exception as error:
+                log.warning("%s: before the change: %s", service.name, describe(error))
         # Pushed first and backwards, so that they run last and in ``after`` order: what is told to reload must find
         # its old files and ruleset again.
         reached: set[str] = set()

@@ -134,6 +134,13 @@ class Service(Protocol):
         Raises CheckFailedError. The ruleset needs no check: the kernel takes it as a whole or not at all.
         """
 
+    def part(self, change: Change, host: Host) -> None:
+        """Called before anything changes: say goodbye to clients that the change shuts out, while they are reached.
+
+        It may take a second or two. What it raises is logged and stops nothing; a change that is rolled back leaves
+        it to the clients to come again.
+        """
+
     def apply(self, change: Change, host: Host) -> None:
         """Called in ``after`` order, when the files and ruleset of every service and its own units are in place.
 
@@ -182,6 +189,9 @@ class BaseService:
         return Rendered()
 
     def check(self, rendered: Rendered, staged: Mapping[Path, Path], host: Host) -> None:
+        return None
+
+    def part(self, change: Change, host: Host) -> None:
         return None
 
     def apply(self, change: Change, host: Host) -> None:

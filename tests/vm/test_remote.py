@@ -199,6 +199,8 @@ def test_a_vpn_that_is_deleted_disconnects_all(world: World) -> None:
     world.connect((device, "user0"))
     world.network.router.push(world.network.state)
     wait_for(lambda: device.ppp() == "", 60, "the client to be disconnected")
+    # it was told; what hears nothing any more believes itself connected for a minute and more
+    assert "Connection closed to" in device.log()
     assert not _fetch(device, GUEST, WEB)
 
 

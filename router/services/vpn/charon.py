@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -51,7 +52,10 @@ class Charon:
 
     def terminate(self, connection: str) -> None:
         """End the tunnels of a connection, telling the peer, but not waiting for it."""
+        deadline = time.monotonic() + ANSWER
         while tunnels := [one for one in self.tunnels() if one.connection == connection]:
+            if time.monotonic() > deadline:
+                raise RefusedError(f"charon does not end the tunnels of {connection}")
             for tunnel in tunnels:
                 self.end(tunnel.unique)
 

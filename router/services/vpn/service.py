@@ -72,6 +72,11 @@ class VpnService(BaseService):
         vpn = served(state)
         return Rendered() if vpn is None else render(vpn, settings, detect())
 
+    def part(self, change: Change, host: Host) -> None:
+        before, after = served(change.before), served(change.after)
+        if before is not None:
+            self._remote.part(before.remote, after.remote if after is not None else ())
+
     def apply(self, change: Change, host: Host) -> None:
         vpn = served(change.after)
         if vpn is None:

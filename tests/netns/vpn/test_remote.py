@@ -268,7 +268,8 @@ def test_twenty_at_once(world: World) -> None:
         )
     assert all(connected)
     # a client is up before the server's pppd has told of it
-    sessions = wait_for(lambda: len(world.sessions()) == 20 and world.sessions(), 10, "twenty sessions")
+    wait_for(lambda: len(world.sessions()) == 20, 10, "twenty sessions")
+    sessions = world.sessions()
     assert sorted(one["user"] for one in sessions.values()) == sorted(USERS)
     for device in world.devices:
         assert device.machine.http("http://10.1.1.10:8080/") == (200, "guest")

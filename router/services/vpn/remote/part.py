@@ -14,7 +14,7 @@ from router.services.vpn.plane import Plane
 from router.services.vpn.remote import firewall, l2tp
 from router.services.vpn.remote.bring import barred, bring
 from router.services.vpn.remote.model import RemoteAccess
-from router.services.vpn.remote.sessions import Session, Sessions, end
+from router.services.vpn.remote.sessions import Session, Sessions, await_end, end
 
 
 def served_by_l2tp(remote: Sequence[RemoteAccess], plane: Plane, settings: Settings) -> list[RemoteAccess]:
@@ -47,6 +47,20 @@ class RemotePart:
         if self._sessions is not None:
             self._sessions.stop()
         self._sessions, self._remote, self._uninvited = None, (), set()
+
+    def part(self, before: Sequence[RemoteAccess], after: Sequence[RemoteAccess]) -> None:
+        """End sessions of L2TP that ``after`` shuts out, while packets still go to their clients. Raises OSError.
+
+        A client that is told nothing believes itself connected for a minute and more. IKEv2's goodbye passes always.
+        """
+        stay = {str(one.address) for one in after if one.l2tp}
+        shut = [one for one in before if one.l2tp and str(one.address) not in stay]
+        if self._sessions is None or not shut:
+            return
+        addresses = {str(one.address) for one in shut}
+        over = [one for one in self._sessions.look() if one.protocol == "l2tp" and one.address in addresses]
+        end(over, self._sessions.socket)
+        await_end(over)
 
     def bring(
         self,

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _EVENTS = ("ike-updown", "child-updown")
 #: seconds between two looks when charon says nothing
 INTERVAL = 0.5
+#: seconds that pppd's may take to say goodbye to their clients
+GOODBYE = 2.0
 #: entries of an address's log
 LOG_LENGTH = 200
 
@@ -202,6 +204,14 @@ def end(sessions: Iterable[Session], socket: Path) -> None:
         with charon(socket) as daemon:
             for number in numbers:
                 daemon.end(number)
+
+
+def await_end(sessions: Iterable[Session]) -> None:
+    """Return when the pppd's of these sessions have ended, or after GOODBYE."""
+    deadline = time.monotonic() + GOODBYE
+    handles = [one.handle for one in sessions if one.protocol == "l2tp"]
+    while any(_is_pppd(handle) for handle in handles) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _is_pppd(pid: str) -> bool:

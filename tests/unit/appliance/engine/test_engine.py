@@ -188,6 +188,16 @@ def test_a_ruleset_that_the_kernel_refuses_comes_before_anything_changes(world: 
     assert not [step for step in world.log if step in ("swap", "netfilter apply", "apply a")]
 
 
+def test_goodbyes_come_first_and_stop_nothing(world: World) -> None:
+    engine = make_engine(world)
+    apply(engine, 1, a=1, b=1)
+    world.log.clear()
+    world.fault = fail_at("part a", OSError("nobody there"))
+    assert apply(engine, 2, a=2, b=2) == "applied"
+    steps = [step for step in world.log if step in ("part a", "part b", "netfilter apply", "swap", "apply a")]
+    assert steps[:3] == ["part a", "part b", "netfilter apply"]
+
+
 def test_a_full_disk_is_said_so(world: World) -> None:
     engine = make_engine(world)
     apply(engine, 1, a=1)

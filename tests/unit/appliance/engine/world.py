@@ -180,6 +180,9 @@ class FakeService(BaseService):
         for final, copy in staged.items():
             assert rendered.files[final].text == copy.read_text()
 
+    def part(self, change: Change, host: Host) -> None:
+        self._world.step(f"part {self.name}")
+
     def apply(self, change: Change, host: Host) -> None:
         self._world.step(f"apply {self.name}")
         version = getattr(change.after, self.name) if change.after is not None else None
