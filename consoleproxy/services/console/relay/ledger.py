@@ -94,11 +94,11 @@ class Ledger:
         return [{"number": number, **json.loads(body)} for number, body in rows]
 
     def forget(self, acknowledged: int, sessions: Collection[str]) -> None:
-        """Let go of records up to number ``acknowledged``, and of ended sessions that no document names any more."""
+        """Let go of records up to number ``acknowledged``, and of sessions that no document has named for KEEP."""
         self._database.execute(
             "DELETE FROM records WHERE number <= max(?, (SELECT coalesce(max(number), 0) FROM records) - ?)",
             (acknowledged, MOST_RECORDS),
         )
         old = time.time() - KEEP
-        gone = self._database.execute("SELECT id FROM sessions WHERE ended IS NOT NULL AND left < ?", (old,)).fetchall()
+        gone = self._database.execute("SELECT id FROM sessions WHERE left < ?", (old,)).fetchall()
         self._database.executemany("DELETE FROM sessions WHERE id = ?", [row for row in gone if row[0] not in sessions])

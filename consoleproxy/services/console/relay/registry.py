@@ -21,7 +21,7 @@ from typing import Any
 
 from consoleproxy.services.console.model import Console, Playback, Session
 from consoleproxy.services.console.relay import link as links
-from consoleproxy.services.console.relay.ledger import Ledger, Used
+from consoleproxy.services.console.relay.ledger import KEEP, Ledger, Used
 from consoleproxy.services.console.relay.link import Link
 from consoleproxy.services.console.relay.playback import Clock
 
@@ -88,6 +88,9 @@ class Registry:
                 known.session = session
         self._by_token = {live.session.token_hash: live for live in self.sessions.values()}
         self._do(self._ledger.forget, console.acknowledged, frozenset(wanted))
+        old = time.time() - KEEP
+        for gone in [one for one in self._remembered.values() if one.id not in wanted and (one.left or old) < old]:
+            del self._remembered[gone.id]
         self.tick()
 
     # ---- who may come in

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from consoleproxy.services.console.model import Console
-from consoleproxy.services.console.relay.ledger import Ledger
+from consoleproxy.services.console.relay.ledger import KEEP, Ledger
 from consoleproxy.services.console.relay.link import Link
 from consoleproxy.services.console.relay.registry import Live, RefusedError, Registry
 
@@ -117,6 +117,30 @@ def test_the_way_back_to_what_the_cloud_ended(tmp_path: Path) -> None:
                 registry.by_secret("of-a", presented, CLIENT)
             assert refused.value.state == state
         registry.close()
+
+    asyncio.run(body())
+
+
+def test_a_session_is_forgotten_a_day_after_it_left_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        now = time.time()
+        registry = Registry(Ledger(tmp_path / "l"), console("a", "b", seconds=200_000))
+        _, _, secret = await opened(registry, "a")
+        _, _, kept = await opened(registry, "b")
+        for later, state in ((KEEP - 60, "ended"), (KEEP + 60, "unknown")):
+            registry.load(console("b", seconds=200_000))
+            monkeypatch.setattr(time, "time", lambda later=later: now + later)
+            registry.load(console("b", seconds=200_000))
+            with pytest.raises(RefusedError) as refused:
+                registry.by_secret("of-a", secret, CLIENT)
+            assert refused.value.state == state
+        assert registry.by_secret("of-b", kept, CLIENT)
+        registry.close()
+        ledger = Ledger(tmp_path / "l")
+        assert set(ledger.used()) == {"of-b"}
+        ledger.close()
 
     asyncio.run(body())
 
