@@ -87,7 +87,8 @@ class Part:
 
 
 def remove(directory: Path, id: str) -> None:
-    """Remove the part of a job that nobody is at work on, and what was made from it."""
-    for path in directory.glob(f"{id}.*"):
-        with suppress(FileNotFoundError):
-            path.unlink()
+    """Remove the part of a job that nobody is at work on, and what was made from it. Raises OSError."""
+    with suppress(FileNotFoundError):
+        # glob() would take a directory that cannot be read for an empty one
+        for path in [path for path in directory.iterdir() if path.name.startswith(f"{id}.")]:
+            path.unlink(missing_ok=True)

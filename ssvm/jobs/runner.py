@@ -20,7 +20,7 @@ from ssvm.stores.base import Store, StoreError
 
 log = logging.getLogger(__name__)
 
-#: tries of a store that does not work, and seconds between them
+#: tries of a store that does not work, and seconds between the first two; each pause is twice the one before
 STORE_TRIES, STORE_PAUSE = 5, 5.0
 
 #: makes a job's tools
@@ -189,19 +189,24 @@ class Runner:
 
     def _tried(self, task: Task, tools: Tools) -> Result | None:
         """Do the job, and again when its store fails for a moment."""
+        doubtful = False
         for number in range(1, STORE_TRIES + 1):
             try:
+                if doubtful and task.store is not None:
+                    # a server may lack data of a part that has the right length
+                    remove(task.store.staging, task.job.id)
+                    doubtful = False
                 return run(task.job, tools)
-            except StoreError as error:
-                if number == STORE_TRIES:
-                    raise JobFailedError("store", str(error)) from error
-                task.progress.detail, task.progress.retrying = str(error), True
-                task.cancel.wait(STORE_PAUSE)
+            except (StoreError, OSError) as error:
+                failure, why = None, str(error)
+                if isinstance(error, OSError):
+                    doubtful = True
+                    failure, why = full(error), f"the store cannot be used: {error.strerror or error}"
+                if failure is not None or number == STORE_TRIES:
+                    raise failure or JobFailedError("store", why) from error
+                task.progress.detail, task.progress.retrying = why, True
+                task.cancel.wait(STORE_PAUSE * 2 ** (number - 1))
                 task.progress.retrying = False
-            except OSError as error:
-                if (failure := full(error)) is not None:
-                    raise failure from error
-                raise JobFailedError("store", f"the store cannot be used: {error.strerror}") from error
         raise AssertionError
 
     def _end(self, task: Task, entry: Entry) -> None:

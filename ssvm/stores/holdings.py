@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from ssvm.services.storage.model.report import StoreReport
@@ -17,8 +19,8 @@ from ssvm.stores.open import open_store
 
 log = logging.getLogger(__name__)
 
-#: seconds between two looks at a store, and between two searches for parts that no job has
-LOOK, SWEEP = 30.0, 600.0
+#: seconds between two looks at a store, for its answer, and between two searches for parts that no job has
+LOOK, ANSWER, SWEEP = 15.0, 10.0, 600.0
 #: seconds between two searches in the stores themselves
 SWEEP_STORES = 3600.0
 #: after which a part that no job here has is nobody's: another SSVM may be about to go on with it
@@ -33,56 +35,93 @@ class Holdings:
         parts.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.stores: dict[str, Store] = {}
         self._wanted: dict[str, Wanted] = {}
-        self._reports: dict[str, StoreReport] = {}
-        self._lock = threading.Lock()
-        self._looked = self._swept = self._swept_stores = 0.0
+        self._keepers: dict[str, Keeper] = {}
+        self._broken: dict[str, StoreReport] = {}
 
     def load(self, wanted: Iterable[Wanted]) -> None:
         """Have exactly these stores; one that cannot be opened is reported, and its jobs fail."""
-        with self._lock:
-            stores: dict[str, Store] = {}
-            before = self._wanted
-            self._wanted = {store.id: store for store in wanted}
-            for id, store in self._wanted.items():
-                if before.get(id) == store and id in self.stores:
-                    stores[id] = self.stores[id]
-                    continue
-                try:
-                    stores[id] = open_store(store, self._parts, self._nfs)
-                except Exception as error:
-                    log.error("store %s: %s", id, error)
-                    self._reports[id] = StoreReport(id=id, healthy=False, detail=f"it cannot be opened: {error}")
-            self.stores = stores
-            self._looked = 0.0
+        before, self._wanted = self._wanted, {store.id: store for store in wanted}
+        keepers, broken = {}, {}
+        for id, store in self._wanted.items():
+            if before.get(id) == store and id in self._keepers:
+                keepers[id] = self._keepers[id]
+                continue
+            try:
+                keepers[id] = Keeper(id, open_store(store, self._parts, self._nfs))
+            except Exception as error:
+                log.error("store %s: %s", id, error)
+                broken[id] = StoreReport(id=id, healthy=False, detail=f"it cannot be opened: {error}")
+        self._keepers, self._broken = keepers, broken
+        self.stores = {id: keeper.store for id, keeper in keepers.items()}
+        for keeper in keepers.values():
+            keeper.look_soon()
 
     def tick(self, jobs: Collection[str]) -> None:
         """Look at the stores when it is time to. ``jobs``: those that may have parts."""
-        now = time.monotonic()
-        if now - self._looked >= LOOK or not self._looked:
-            self._looked = now
-            for id, store in list(self.stores.items()):
-                self._reports[id] = _look(id, store)
-        if now - self._swept >= SWEEP:
-            self._swept = now
-            for staging in {store.staging for store in self.stores.values()}:
-                with suppress(OSError):
-                    _sweep(staging, jobs)
-        if now - self._swept_stores >= SWEEP_STORES or not self._swept_stores:
-            self._swept_stores = now
-            for id, store in list(self.stores.items()):
-                _sweep_store(id, store)
+        for keeper in list(self._keepers.values()):
+            keeper.tick(jobs)
 
     def report(self) -> list[StoreReport]:
         """Every store of the document; one that nobody looked at yet is taken to be well."""
-        return [self._reports.get(id) or StoreReport(id=id, healthy=True) for id in self._wanted]
+        keepers, broken = self._keepers, self._broken
+        return [broken[id] if id in broken else keepers[id].report() for id in self._wanted if id in broken | keepers]
 
 
-def _look(id: str, store: Store) -> StoreReport:
-    try:
-        capacity = store.capacity()
-    except StoreError as error:
-        return StoreReport(id=id, healthy=False, detail=str(error))
-    return StoreReport(id=id, healthy=True, total=capacity.total, free=capacity.free)
+class Keeper:
+    """Keeps one store, in a thread of its own: one that does not answer would hold up all others."""
+
+    def __init__(self, id: str, store: Store) -> None:
+        self._id, self.store = id, store
+        self._report = StoreReport(id=id, healthy=True)
+        self._thread: threading.Thread | None = None
+        #: since when a look waits for its answer
+        self._asked: float | None = None
+        self._looked = self._swept = self._swept_store = -math.inf
+
+    def look_soon(self) -> None:
+        self._looked = -math.inf
+
+    def tick(self, jobs: Collection[str]) -> None:
+        """Begin what it is time for; nothing while something is not done yet."""
+        now = time.monotonic()
+        if self._thread is not None and self._thread.is_alive():
+            return
+        due: list[Callable[[], None]] = []
+        if now - self._looked >= LOOK:
+            self._looked, self._asked = now, now
+            due.append(self._look)
+        if now - self._swept >= SWEEP:
+            self._swept = now
+            due.append(partial(_sweep, self.store.staging, frozenset(jobs)))
+        if now - self._swept_store >= SWEEP_STORES:
+            self._swept_store = now
+            due.append(partial(_sweep_store, self._id, self.store))
+        if due:
+            self._thread = threading.Thread(target=self._work, args=(due,), name=f"store {self._id}", daemon=True)
+            self._thread.start()
+
+    def report(self) -> StoreReport:
+        asked = self._asked
+        if asked is not None and time.monotonic() - asked > ANSWER:
+            return StoreReport(id=self._id, healthy=False, detail="it does not answer; check that its server is up")
+        return self._report
+
+    def _work(self, due: Iterable[Callable[[], None]]) -> None:
+        for work in due:
+            try:
+                work()
+            except Exception:
+                log.exception("store %s", self._id)
+
+    def _look(self) -> None:
+        try:
+            capacity = self.store.capacity()
+            report = StoreReport(id=self._id, healthy=True, total=capacity.total, free=capacity.free)
+        except StoreError as error:
+            report = StoreReport(id=self._id, healthy=False, detail=str(error))
+        finally:
+            self._asked = None
+        self._report = report
 
 
 def _sweep_store(id: str, store: Store) -> None:
@@ -94,6 +133,8 @@ def _sweep_store(id: str, store: Store) -> None:
 
 
 def _sweep(staging: Path, jobs: Collection[str]) -> None:
-    for path in staging.iterdir():
-        if path.name.rpartition(".")[0] not in jobs and path.stat().st_mtime < time.time() - ORPHANED.total_seconds():
-            path.unlink()
+    with suppress(OSError):
+        for path in staging.iterdir():
+            old = path.stat().st_mtime < time.time() - ORPHANED.total_seconds()
+            if old and path.name.rpartition(".")[0] not in jobs:
+                path.unlink()

@@ -69,3 +69,40 @@ def test_a_server_that_does_not_give_back_what_it_got(world: World, server: Gane
         assert report(world).healthy
     finally:
         world.push(stores=before)
+
+
+def test_a_job_goes_on_when_its_server_was_away(world: World, server: Ganesha) -> None:
+    """Killed in the middle of a download: the status says so, nothing hangs, and the job is done when it is back."""
+    path = world.noise("large", 24 * MEGA)
+    world.push(bandwidth=MEGA)
+    try:
+        id = world.download(
+            "large", format="raw", store="nfs", path="tmpl/large", checksum=world.sha256(world.origin, path)
+        )
+        wait_for(lambda: world.job(id).received > 2 * MEGA, 60, "the download to be under way")
+        server.stop()
+        wait_for(lambda: not report(world).healthy, 60, "the store to be reported")
+        assert world.ssvm.status().generation == world.ssvm.generation
+        world.push(bandwidth=None)
+        server.start()
+        world.done(id, 240)
+    finally:
+        world.push(bandwidth=None)
+    assert world.sha256(world.inner, f"{EXPORT}/tmpl/large") == world.sha256(world.origin, path)
+    wait_for(lambda: report(world).healthy, 60, "the store to be well again")
+
+
+def test_a_dead_server_holds_nothing_else_up(world: World, server: Ganesha) -> None:
+    """Other stores' jobs are done, documents are taken, and the store itself can be let go."""
+    server.stop()
+    wait_for(lambda: not report(world).healthy, 60, "the store to be reported")
+    world.image("plain.qcow2")
+    world.done(world.download("plain.qcow2"), 120)
+    failing = world.download("plain.qcow2", store="nfs", path="tmpl/late")
+    wait_for(lambda: world.job(failing).state in ("retrying", "failed"), 240, "the job to be told of it")
+    assert world.job(failing).detail or world.job(failing).failure
+    world.remove(failing)
+    kept = [job for job in world.state["storage"]["jobs"] if "nfs" not in (job["store"], job.get("source_store"))]
+    world.push(jobs=kept, stores=[store for store in world.state["storage"]["stores"] if store["id"] != "nfs"])
+    world.ssvm.wait_healthy(30)
+    assert EXPORT not in world.ssvm.read("/proc/mounts")

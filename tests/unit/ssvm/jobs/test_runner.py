@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -108,6 +109,23 @@ def test_a_store_that_fails_for_a_moment(bench: Bench) -> None:
     report = bench.ended("job-2")
     assert report.failure is not None
     assert report.failure.cause == "store"
+
+
+def test_what_a_server_may_not_have_got_comes_anew(bench: Bench) -> None:
+    """An error of the file system says of no byte whether it is there."""
+    had: list[list[str]] = []
+
+    def fail(_: Any) -> Result:
+        had.append(bench.parts())
+        (bench.store.staging / "job-1.json").touch()
+        if len(had) < 3:
+            raise OSError(errno.EIO, "Input/output error")
+        return DONE
+
+    bench.work["job-1"] = fail
+    bench.load(job())
+    assert bench.ended().state == "done"
+    assert had == [["job-1.data"]] * 3
 
 
 def test_threads_are_limited_and_order_is_kept(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 from moto import mock_aws
 
 from ssvm.jobs.context import Cancel, Progress
-from ssvm.services.storage.model.stores import NfsStore, S3Store
-from ssvm.stores import directory, s3
-from ssvm.stores.base import NoObjectError, Store, StoreError
+from ssvm.services.storage.model.stores import DirectoryStore, NfsStore, S3Store
+from ssvm.stores import directory, holdings, s3
+from ssvm.stores.base import Capacity, NoObjectError, Store, StoreError
 from ssvm.stores.directory import Directory, Export
 from ssvm.stores.holdings import ORPHANED, Holdings
+from tests.wait import wait_for
 
 CONTENT = os.urandom(6 << 20)
 
@@ -118,7 +120,7 @@ def test_uploads_that_were_cut_off_go_after_a_day(tmp_path: Path, monkeypatch: p
         holdings.load([store])
         monkeypatch.setattr("ssvm.stores.holdings.ORPHANED", timedelta(0))
         holdings.tick([])
-        assert there() == ["other/cut", "zone/1/goes-on"]
+        wait_for(lambda: there() == ["other/cut", "zone/1/goes-on"])
 
 
 @pytest.mark.parametrize("fault", ["zeros", "error", ""])
@@ -145,6 +147,29 @@ def test_an_nfs_server_that_does_not_give_back_what_it_got(
             with pytest.raises(StoreError, match=r"cannot be used with NFS 4\.1: .*; try another version"):
                 use()
     assert [path.name for path in store.staging.iterdir()] == []
+
+
+def test_a_store_that_does_not_answer_is_told_of_and_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, answer = Directory(tmp_path / "dead"), threading.Event()
+    for name in ("dead", "well"):
+        (tmp_path / name).mkdir()
+    wanted = [DirectoryStore.model_validate({"id": name, "path": f"/{name}"}) for name in ("dead", "well")]
+    monkeypatch.setattr(
+        holdings, "open_store", lambda store, *_: dead if store.id == "dead" else Directory(tmp_path / store.id)
+    )
+    monkeypatch.setattr(dead, "capacity", lambda: answer.wait(10) and Capacity(1, 1))
+    monkeypatch.setattr(holdings, "ANSWER", 0.05)
+    held = Holdings(tmp_path / "parts", tmp_path / "nfs")
+    held.load(wanted)
+    held.tick([])
+    wait_for(lambda: [store.healthy for store in held.report()] == [False, True])
+    assert held.report()[0].detail == "it does not answer; check that its server is up"
+    wait_for(lambda: held.report()[1].total)
+    answer.set()
+    wait_for(lambda: [store.healthy for store in held.report()] == [True, True])
+    assert held.report()[0].total == 1
 
 
 def test_an_export_that_is_not_mounted(tmp_path: Path) -> None:
