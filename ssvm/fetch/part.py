@@ -82,8 +82,11 @@ class Part:
         os.fsync(self.descriptor)
 
     def close(self) -> None:
-        os.close(self.descriptor)
-        os.close(self._lock)
+        """Raises OSError, of writes that failed; the part is nobody's all the same."""
+        try:
+            os.close(self.descriptor)
+        finally:
+            os.close(self._lock)
 
 
 def remove(directory: Path, id: str) -> None:

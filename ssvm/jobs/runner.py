@@ -200,7 +200,8 @@ class Runner:
             except (StoreError, OSError) as error:
                 failure, why = None, str(error)
                 if isinstance(error, OSError):
-                    doubtful = True
+                    # an upload was synced when it came, and does not come again
+                    doubtful = not isinstance(task.job, Upload)
                     failure, why = full(error), f"the store cannot be used: {error.strerror or error}"
                 if failure is not None or number == STORE_TRIES:
                     raise failure or JobFailedError("store", why) from error

@@ -68,12 +68,16 @@ class Holdings:
 
 
 class Keeper:
-    """Keeps one store, in a thread of its own: one that does not answer would hold up all others."""
+    """Keeps one store, in threads of its own: one that does not answer would hold up all others.
+
+    Looks have another thread than sweeps, which may last, or wait for a server that went away since the last look.
+    """
 
     def __init__(self, id: str, store: Store) -> None:
         self._id, self.store = id, store
         self._report = StoreReport(id=id, healthy=True)
-        self._thread: threading.Thread | None = None
+        self._looking: threading.Thread | None = None
+        self._sweeping: threading.Thread | None = None
         #: since when a look waits for its answer
         self._asked: float | None = None
         self._looked = self._swept = self._swept_store = -math.inf
@@ -82,14 +86,14 @@ class Keeper:
         self._looked = -math.inf
 
     def tick(self, jobs: Collection[str]) -> None:
-        """Begin what it is time for; nothing while something is not done yet."""
+        """Begin what it is time for, and is not under way still."""
         now = time.monotonic()
-        if self._thread is not None and self._thread.is_alive():
+        if now - self._looked >= LOOK and not _alive(self._looking):
+            self._looked, self._asked = now, now
+            self._looking = self._begin(self._look)
+        if _alive(self._sweeping):
             return
         due: list[Callable[[], None]] = []
-        if now - self._looked >= LOOK:
-            self._looked, self._asked = now, now
-            due.append(self._look)
         if now - self._swept >= SWEEP:
             self._swept = now
             due.append(partial(_sweep, self.store.staging, frozenset(jobs)))
@@ -97,8 +101,7 @@ class Keeper:
             self._swept_store = now
             due.append(partial(_sweep_store, self._id, self.store))
         if due:
-            self._thread = threading.Thread(target=self._work, args=(due,), name=f"store {self._id}", daemon=True)
-            self._thread.start()
+            self._sweeping = self._begin(*due)
 
     def report(self) -> StoreReport:
         asked = self._asked
@@ -106,22 +109,34 @@ class Keeper:
             return StoreReport(id=self._id, healthy=False, detail="it does not answer; check that its server is up")
         return self._report
 
-    def _work(self, due: Iterable[Callable[[], None]]) -> None:
-        for work in due:
-            try:
-                work()
-            except Exception:
-                log.exception("store %s", self._id)
+    def _begin(self, *due: Callable[[], None]) -> threading.Thread:
+        def work() -> None:
+            for each in due:
+                try:
+                    each()
+                except Exception:
+                    log.exception("store %s", self._id)
+
+        thread = threading.Thread(target=work, name=f"store {self._id}", daemon=True)
+        thread.start()
+        return thread
 
     def _look(self) -> None:
         try:
             capacity = self.store.capacity()
-            report = StoreReport(id=self._id, healthy=True, total=capacity.total, free=capacity.free)
+            self._report = StoreReport(id=self._id, healthy=True, total=capacity.total, free=capacity.free)
         except StoreError as error:
-            report = StoreReport(id=self._id, healthy=False, detail=str(error))
+            self._report = StoreReport(id=self._id, healthy=False, detail=str(error))
+        except Exception:
+            detail = "it cannot be used; the appliance's log says why"
+            self._report = StoreReport(id=self._id, healthy=False, detail=detail)
+            raise
         finally:
-            self._asked = None
-        self._report = report
+            self._asked = None  # at last: until then the report is the one before
+
+
+def _alive(thread: threading.Thread | None) -> bool:
+    return thread is not None and thread.is_alive()
 
 
 def _sweep_store(id: str, store: Store) -> None:

@@ -37,6 +37,8 @@ class Bench:
         self.store.staging.mkdir(parents=True)
         self.work: dict[str, Callable[[Any], Result | None]] = {}
         self.ran: list[str] = []
+        #: whether files of uploads came, to a process before
+        self.arrived = False
         self.runner = Runner(Ledger(directory / "jobs"))
         monkeypatch.setattr(runner, "run", self.run)
         monkeypatch.setattr(runner, "STORE_PAUSE", 0.0)
@@ -51,7 +53,7 @@ class Bench:
             return cancel
 
         wanted: Sequence[Job] = JOBS.validate_python(jobs)
-        self.runner.load(wanted, {"primary": self.store}, tools, threads, lambda job, store: False)
+        self.runner.load(wanted, {"primary": self.store}, tools, threads, lambda job, store: self.arrived)
 
     def report(self, id: str = "job-1") -> JobReport:
         return next(report for report in self.runner.report() if report.id == id)
@@ -126,6 +128,25 @@ def test_what_a_server_may_not_have_got_comes_anew(bench: Bench) -> None:
     bench.load(job())
     assert bench.ended().state == "done"
     assert had == [["job-1.data"]] * 3
+
+
+def test_an_upload_is_kept_when_its_server_fails(bench: Bench) -> None:
+    """Nobody would send it again."""
+    path = bench.store.staging / "job-1.data"
+    path.write_bytes(b"abc")
+    had: list[bytes] = []
+
+    def fail(_: Any) -> Result:
+        had.append(path.read_bytes())
+        if len(had) < 3:
+            raise OSError(errno.EIO, "Input/output error")
+        return DONE
+
+    bench.work["job-1"] = fail
+    bench.arrived = True
+    bench.load(job("upload"))
+    assert bench.ended().state == "done"
+    assert had == [b"abc"] * 3
 
 
 def test_threads_are_limited_and_order_is_kept(bench: Bench) -> None:

@@ -172,6 +172,39 @@ def test_a_store_that_does_not_answer_is_told_of_and_holds_up_no_other(
     assert held.report()[0].total == 1
 
 
+@pytest.mark.parametrize("later", ["silent", "broken"])
+def test_a_store_is_looked_at_while_it_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: str) -> None:
+    """As a server that dies after it was looked at; and errors that nobody thought of are told of too."""
+    (tmp_path / "store").mkdir()
+    store, answer, swept = Directory(tmp_path / "store"), threading.Event(), threading.Event()
+
+    def sweep(_: datetime) -> int:
+        swept.set()
+        return int(answer.wait(20))
+
+    def capacity() -> Capacity:
+        if later == "broken":
+            raise ValueError("not of its own errors")
+        answer.wait(20)
+        return Capacity(1, 1)
+
+    monkeypatch.setattr(holdings, "open_store", lambda *_: store)
+    monkeypatch.setattr(store, "sweep", sweep)
+    held = Holdings(tmp_path / "parts", tmp_path / "nfs")
+    held.load([DirectoryStore.model_validate({"id": "a", "path": "/a"})])
+    try:
+        held.tick([])
+        wait_for(lambda: held.report()[0].total and swept.is_set())
+        monkeypatch.setattr(holdings, "ANSWER", 0.05)
+        monkeypatch.setattr(holdings, "LOOK", 0.0)
+        monkeypatch.setattr(store, "capacity", capacity)
+        held.tick([])
+        wait_for(lambda: not held.report()[0].healthy, 5)
+        assert held.report()[0].detail
+    finally:
+        answer.set()
+
+
 def test_an_export_that_is_not_mounted(tmp_path: Path) -> None:
     store = Export(NfsStore.model_validate({"id": "a", "server": "10.0.0.1", "export": "/x"}), tmp_path)
     for use in (store.capacity, lambda: read(store, 0, 1), lambda: store.size("a")):
