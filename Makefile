@@ -47,7 +47,7 @@ netns: setup ## real daemons and clients in network namespaces
 	$(BIN)/python -m pytest tests/netns -n 2 --dist loadfile $(PYTEST_ARGS) || $(ONCE_MORE) tests/netns $(PYTEST_ARGS)
 
 # of the tests of tests/netns that fit any hypervisor: what the image alone may break, its sandboxes and its daemons
-some := router/test_loadbalancer.py vpn/test_sites.py vpn/test_policies.py consoleproxy/test_sessions.py
+some := router/test_loadbalancer.py router/test_changes.py::test_what_passes_is_counted vpn/test_sites.py vpn/test_policies.py consoleproxy/test_sessions.py
 all := .
 VM := tests/vm $(addprefix tests/netns/,$($(SUITE))) --hypervisor vm
 vm: setup ## the image in virtual machines (built when it changed): make vm SUITE=all for every service, or a file of tests/netns

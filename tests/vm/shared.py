@@ -22,6 +22,8 @@ INTERFACES: Mapping[Role, tuple[str, tuple[str, ...]]] = {
     "consoleproxy": ("eth0", ("eth1", "eth2")),
     "ssvm": ("eth0", ("eth1", "eth2")),
 }
+#: of the password server
+VAULT = "/var/lib/gatehouse/passwords"
 #: of each machine
 MEMORY_MB = 512
 
@@ -57,6 +59,8 @@ class SharedLab(Lab):
             router = self._take_over(role)
             wanted = validated(state, role)
             router.push({"hostname": "empty", "interfaces": {"interfaces": wanted.interfaces.of_role("control")}})
+            # which passwords were fetched is remembered for longer than a test, which may use the same ids
+            router.run(["rm", "-rf", VAULT])
             for name, segment in self.segments_of(wanted, segments or {}).items():
                 if name in router.macs:
                     hypervisor.move_nic(router.id, router.macs[name], segment)

@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from appliance.engine.service import BaseService, Change, Host, Rendered
+from appliance.files import sync_directory
 from appliance.schema.traffic import Traffic
 from appliance.settings import Settings
 from router.document import RouterState
@@ -168,6 +169,8 @@ def _save(settings: Settings, totals: Totals) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+    # a power cut takes a renaming back that is not on the disk
+    sync_directory(path.parent)
 
 
 def _boot(settings: Settings) -> str:
