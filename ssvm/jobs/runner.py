@@ -54,7 +54,7 @@ class Task:
 
 
 class Runner:
-    """Runs jobs in threads, at most ``threads`` at once. ``load`` may be called from any thread.
+    """Runs jobs in threads, at most ``threads`` at once.
 
     Nothing asks a store while it holds the lock: one that does not answer would hold everything else up.
     """
@@ -78,7 +78,14 @@ class Runner:
         threads: int,
         arrived: Callable[[Upload, Store], bool],
     ) -> None:
-        """Have exactly these jobs. ``arrived``: whether an upload's file is there, from a process before this one."""
+        """Have exactly these jobs. ``arrived``: whether an upload's file is there, from a process before this one.
+
+        By one thread at a time.
+        """
+        with self._lock:
+            known = {id: task.job for id, task in self._tasks.items()}
+        # this asks stores
+        new = {job.id: self._task(job, stores.get(job.store), arrived) for job in jobs if known.get(job.id) != job}
         with self._lock:
             self._make_tools, self._threads = make_tools, threads
             wanted = {job.id: job for job in jobs}
@@ -87,7 +94,7 @@ class Runner:
                     self._leave(self._tasks.pop(id), again=id in wanted)
             tasks = {}
             for job in jobs:
-                tasks[job.id] = self._tasks.get(job.id) or self._task(job, stores.get(job.store), arrived)
+                tasks[job.id] = self._tasks.get(job.id) or new[job.id]
             self._tasks = tasks
             self._ledger.forget(wanted)
             self._schedule()

@@ -91,8 +91,9 @@ class Uploads:
             raise web.HTTPConflict(text=f"{error}\n") from error
         except OSError as error:
             raise web.HTTPServiceUnavailable(text="the store cannot be used; try again later\n") from error
+        # in threads all of it: a store that hangs must not hold up what else there is
         try:
-            part.restart()
+            await asyncio.to_thread(part.restart)
             done = 0
             task.progress.begin("receiving", 0, total)
             task.cancel.ends(_aborting(request))
@@ -103,7 +104,7 @@ class Uploads:
                 await asyncio.to_thread(part.write, data)
                 task.progress.at(done)
             await asyncio.to_thread(part.sync)
-            part.belongs_to(Source(_UPLOADED, total=done))
+            await asyncio.to_thread(part.belongs_to, Source(_UPLOADED, total=done))
         except OSError as error:
             if isinstance(error, ConnectionError):
                 raise
@@ -111,7 +112,7 @@ class Uploads:
             raise web.HTTPInsufficientStorage(text=f"{failure or 'the store cannot be used'}\n") from error
         finally:
             task.cancel.ends(None)
-            part.close()
+            await asyncio.to_thread(part.close)
 
     def tick(self) -> None:
         """Uploads that nobody began in time end."""

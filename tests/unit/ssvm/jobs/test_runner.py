@@ -149,6 +149,29 @@ def test_an_upload_is_kept_when_its_server_fails(bench: Bench) -> None:
     assert had == [b"abc"] * 3
 
 
+def test_a_store_that_is_asked_for_an_upload_holds_no_report_up(bench: Bench) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def arrived(_: Job, __: Any) -> bool:
+        asked.set()
+        return answer.wait(10)
+
+    bench.load(job())
+    wanted: Sequence[Job] = JOBS.validate_python([job(), job("upload", id="job-2")])
+    stores = {"primary": bench.store}
+    loading = threading.Thread(target=bench.runner.load, args=(wanted, stores, lambda *_: None, 1, arrived))
+    loading.start()
+    assert asked.wait(5)
+    told: list[str] = []
+    telling = threading.Thread(target=lambda: told.extend(one.id for one in bench.runner.report()), daemon=True)
+    telling.start()
+    telling.join(2)
+    answer.set()
+    loading.join()
+    assert told == ["job-1"]
+    assert bench.ended("job-2").state == "done"
+
+
 def test_threads_are_limited_and_order_is_kept(bench: Bench) -> None:
     gate = threading.Event()
     for number in range(4):
