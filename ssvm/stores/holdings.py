@@ -34,37 +34,35 @@ class Holdings:
         self._parts, self._nfs = parts, nfs
         parts.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.stores: dict[str, Store] = {}
-        self._wanted: dict[str, Wanted] = {}
-        self._keepers: dict[str, Keeper] = {}
-        self._broken: dict[str, StoreReport] = {}
+        #: by id; of one that cannot be opened what there is to say of it
+        self._kept: dict[str, Keeper | StoreReport] = {}
 
     def load(self, wanted: Iterable[Wanted]) -> None:
         """Have exactly these stores; one that cannot be opened is reported, and its jobs fail."""
-        before, self._wanted = self._wanted, {store.id: store for store in wanted}
-        keepers, broken = {}, {}
-        for id, store in self._wanted.items():
-            if before.get(id) == store and id in self._keepers:
-                keepers[id] = self._keepers[id]
+        kept: dict[str, Keeper | StoreReport] = {}
+        for store in wanted:
+            before = self._kept.get(store.id)
+            if isinstance(before, Keeper) and before.wanted == store:
+                before.look_soon()
+                kept[store.id] = before
                 continue
             try:
-                keepers[id] = Keeper(id, open_store(store, self._parts, self._nfs))
+                kept[store.id] = Keeper(store, open_store(store, self._parts, self._nfs))
             except Exception as error:
-                log.error("store %s: %s", id, error)
-                broken[id] = StoreReport(id=id, healthy=False, detail=f"it cannot be opened: {error}")
-        self._keepers, self._broken = keepers, broken
-        self.stores = {id: keeper.store for id, keeper in keepers.items()}
-        for keeper in keepers.values():
-            keeper.look_soon()
+                log.error("store %s: %s", store.id, error)
+                kept[store.id] = StoreReport(id=store.id, healthy=False, detail=f"it cannot be opened: {error}")
+        self._kept = kept
+        self.stores = {id: one.store for id, one in kept.items() if isinstance(one, Keeper)}
 
     def tick(self, jobs: Collection[str]) -> None:
         """Look at the stores when it is time to. ``jobs``: those that may have parts."""
-        for keeper in list(self._keepers.values()):
-            keeper.tick(jobs)
+        for one in self._kept.values():
+            if isinstance(one, Keeper):
+                one.tick(jobs)
 
     def report(self) -> list[StoreReport]:
         """Every store of the document; one that nobody looked at yet is taken to be well."""
-        keepers, broken = self._keepers, self._broken
-        return [broken[id] if id in broken else keepers[id].report() for id in self._wanted if id in broken | keepers]
+        return [one.report() if isinstance(one, Keeper) else one for one in self._kept.values()]
 
 
 class Keeper:
@@ -73,9 +71,10 @@ class Keeper:
     Looks have another thread than sweeps, which may last, or wait for a server that went away since the last look.
     """
 
-    def __init__(self, id: str, store: Store) -> None:
-        self._id, self.store = id, store
-        self._report = StoreReport(id=id, healthy=True)
+    def __init__(self, wanted: Wanted, store: Store) -> None:
+        self.wanted, self.store = wanted, store
+        self._id = wanted.id
+        self._report = StoreReport(id=self._id, healthy=True)
         self._looking: threading.Thread | None = None
         self._sweeping: threading.Thread | None = None
         #: since when a look waits for its answer
