@@ -7,11 +7,11 @@ identity directory: identity.json, ca.pem, cert.pem, key.pem, and authorized_key
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from pathlib import Path
 
 from appliance.agent.tls import describe
+from appliance.files import replace_file
 from appliance.schema.envelope import Identity
 
 log = logging.getLogger(__name__)
@@ -46,14 +46,14 @@ def unpack(credentials: Path, identity_dir: Path, state_dir: Path) -> None:
         if path.name not in given:
             path.unlink()
     for name, content in given.items():
-        _write(identity_dir / name, content)
+        replace_file(identity_dir / name, content, flush=False)
     identity = Identity.model_validate_json(given["identity.json"])
     candidate = identity_dir / ".candidate.pem"
     newest, newest_time = b"", -1.0
     for content in (given.get("cert.pem", b""), _read(kept_certificate(state_dir)), served):
         if not content:
             continue
-        _write(candidate, content)
+        replace_file(candidate, content, flush=False)
         try:
             about = describe(candidate, identity_dir / "key.pem", identity_dir / "ca.pem")
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -64,7 +64,7 @@ def unpack(credentials: Path, identity_dir: Path, state_dir: Path) -> None:
             newest, newest_time = content, begins
     candidate.unlink(missing_ok=True)
     if newest and newest != given.get("cert.pem"):
-        _write(identity_dir / "cert.pem", newest)
+        replace_file(identity_dir / "cert.pem", newest, flush=False)
 
 
 def further_ports(identity_dir: Path) -> tuple[int, ...]:
@@ -77,12 +77,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file of the identity; a secret is never readable for others, and never half there."""
-    temporary = path.with_name(f".{path.name}.new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "wb") as out:
-        out.write(content)
-    temporary.replace(path)

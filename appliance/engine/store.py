@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from appliance.errors import GatehouseError
-from appliance.files import sync_directory
+from appliance.files import replace_file, sync_directory, write_file
 from appliance.schema.status import Repair
 from appliance.settings import Settings
 
@@ -74,7 +73,7 @@ class Store:
 
     def prepare(self, digest: str, body: bytes) -> None:
         """Write the next last-good document beside the present one, flushed to disk. Raises OSError."""
-        _write(self._next, f"sha256:{digest}\n".encode(), body, flush=True)
+        write_file(self._next, f"sha256:{digest}\n".encode(), body, flush=True)
 
     def commit(self) -> None:
         """Make the prepared document the last-good one. Raises OSError when it did not become so."""
@@ -108,7 +107,7 @@ class Store:
             "files": sorted(map(str, machine.files)),
         }
         # run_dir ends with the boot, so there is nothing to flush
-        _replace(self._machine, json.dumps(raw, indent=1).encode(), flush=False)
+        replace_file(self._machine, json.dumps(raw, indent=1).encode(), flush=False)
 
     def repairs(self) -> tuple[Repair, ...]:
         """The newest repairs, oldest first. Raises DamagedError."""
@@ -120,24 +119,4 @@ class Store:
             raise DamagedError(f"{self._repairs} cannot be read: {error}") from error
 
     def save_repairs(self, repairs: Iterable[Repair]) -> None:
-        _replace(self._repairs, _REPAIRS.dump_json(tuple(repairs), indent=1), flush=True)
-
-
-def _write(path: Path, *parts: bytes, flush: bool) -> None:
-    """Write a new file (mode 0600), onto the disk itself when ``flush``."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "wb") as out:
-        for part in parts:
-            out.write(part)
-        if flush:
-            out.flush()
-            os.fsync(out.fileno())
-
-
-def _replace(path: Path, content: bytes, *, flush: bool) -> None:
-    """Replace ``path`` so that a kill leaves the old content or the new; ``flush``: so does a power cut."""
-    temporary = path.with_name(f".{path.name}.new")
-    _write(temporary, content, flush=flush)
-    temporary.replace(path)
-    if flush:
-        sync_directory(path.parent)
+        replace_file(self._repairs, _REPAIRS.dump_json(tuple(repairs), indent=1), flush=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from appliance.files import replace_file
 from appliance.schema.types import Frozen
 from ssvm.services.storage.model.report import Failure, Result
 
@@ -47,13 +48,7 @@ class Ledger:
 
     def write(self, id: str, entry: Entry) -> None:
         """On the disk when this returns."""
-        path = self._file(id)
-        temporary = path.with_suffix(".new")
-        with temporary.open("wb") as out:
-            out.write(entry.model_dump_json().encode())
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
+        replace_file(self._file(id), entry.model_dump_json().encode(), flush=True)
 
     def forget(self, wanted: Collection[str]) -> None:
         """Let go of jobs that no document has named for a day."""

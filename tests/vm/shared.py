@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from appliance.schema.envelope import Role
+from appliance.settings import Settings
+from router.services.password.render import vault_directory
 from tests.netns.lab import Lab, Router, State, validated
 from tests.vm.qemu import QemuHypervisor
 
@@ -22,8 +24,6 @@ INTERFACES: Mapping[Role, tuple[str, tuple[str, ...]]] = {
     "consoleproxy": ("eth0", ("eth1", "eth2")),
     "ssvm": ("eth0", ("eth1", "eth2")),
 }
-#: of the password server
-VAULT = "/var/lib/gatehouse/passwords"
 #: of each machine
 MEMORY_MB = 512
 
@@ -60,7 +60,7 @@ class SharedLab(Lab):
             wanted = validated(state, role)
             router.push({"hostname": "empty", "interfaces": {"interfaces": wanted.interfaces.of_role("control")}})
             # which passwords were fetched is remembered for longer than a test, which may use the same ids
-            router.run(["rm", "-rf", VAULT])
+            router.run(["rm", "-rf", str(vault_directory(Settings()))])
             for name, segment in self.segments_of(wanted, segments or {}).items():
                 if name in router.macs:
                     hypervisor.move_nic(router.id, router.macs[name], segment)

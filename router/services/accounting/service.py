@@ -7,7 +7,6 @@ and its removal in the same change (milliseconds), and since the last write to d
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import uuid
@@ -17,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from appliance.engine.service import BaseService, Change, Host, Rendered
-from appliance.files import sync_directory
+from appliance.files import replace_file
 from appliance.schema.traffic import Traffic
 from appliance.settings import Settings
 from router.document import RouterState
@@ -111,7 +110,7 @@ class AccountingService(BaseService):
                 self._totals = after
                 return
             try:
-                _save(host.settings, after)
+                replace_file(_file(host.settings), after.model_dump_json().encode(), flush=True)
             except OSError as error:
                 # nothing to repair on the router; the kernel goes on counting, and the next reading has it all
                 log.error("traffic totals are not on disk: %s; free some space in %s", error, host.settings.state_dir)
@@ -159,18 +158,6 @@ def _load(settings: Settings) -> Totals:
     except ValidationError as error:
         log.error("traffic totals begin at zero: %s is damaged: %s", _file(settings), error)
     return Totals(epoch=uuid.uuid4().hex)
-
-
-def _save(settings: Settings, totals: Totals) -> None:
-    path = _file(settings)
-    draft = path.with_suffix(".new")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(totals.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    # a power cut takes a renaming back that is not on the disk
-    sync_directory(path.parent)
 
 
 def _boot(settings: Settings) -> str:

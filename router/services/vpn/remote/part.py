@@ -53,12 +53,10 @@ class RemotePart:
 
         A client that is told nothing believes itself connected for a minute and more. IKEv2's goodbye passes always.
         """
-        stay = {str(one.address) for one in after if one.l2tp}
-        shut = [one for one in before if one.l2tp and str(one.address) not in stay]
-        if self._sessions is None or not shut:
+        then, now = ({str(one.address) for one in remote if one.l2tp} for remote in (before, after))
+        if self._sessions is None or not then - now:
             return
-        addresses = {str(one.address) for one in shut}
-        over = [one for one in self._sessions.look() if one.protocol == "l2tp" and one.address in addresses]
+        over = [one for one in self._sessions.look() if one.protocol == "l2tp" and one.address in then - now]
         end(over, self._sessions.socket)
         await_end(over)
 

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -206,11 +206,10 @@ def end(sessions: Iterable[Session], socket: Path) -> None:
                 daemon.end(number)
 
 
-def await_end(sessions: Iterable[Session]) -> None:
-    """Return when the pppd's of these sessions have ended, or after GOODBYE."""
+def await_end(sessions: Collection[Session]) -> None:
+    """Return when the pppd's of these sessions of L2TP have ended, or after GOODBYE."""
     deadline = time.monotonic() + GOODBYE
-    handles = [one.handle for one in sessions if one.protocol == "l2tp"]
-    while any(_is_pppd(handle) for handle in handles) and time.monotonic() < deadline:
+    while any(_is_pppd(one.handle) for one in sessions) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
