@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from appliance.errors import ApplyError
-from appliance.services.interfaces.model import Interface
+from appliance.services.interfaces.model import GROUPS, Interface
 from appliance.services.interfaces.paths import PATH_MASK
 from appliance.services.interfaces.plan import MAIN_TABLE, PROTOCOL, Plan, RouteEntry, RuleEntry
 
@@ -30,6 +30,7 @@ class Link:
     mac: str
     up: bool
     mtu: int
+    group: int
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def _links(netlink: Any) -> dict[str, Link]:
                 mac,
                 bool(message["flags"] & _IFF_UP),
                 message.get("IFLA_MTU"),
+                message.get("IFLA_GROUP"),
             )
     return found
 
@@ -116,7 +118,11 @@ def _link_differences(netlink: Any, plan: Plan, gone: Collection[Interface]) -> 
         yield Difference(f"NIC {link.mac} is called {link.name}, not {name}", partial(_rename, netlink, link, name))
     renamed = {link.mac for link, _ in wrong_name} | {link.mac for link in links.values() if link.name in taken}
     for nic in plan.links:
-        link = links[nic.mac]
+        link, group = links[nic.mac], GROUPS[nic.role]
+        # before it is up, so that no packet comes by an interface without its role
+        if link.group != group:
+            set_group = partial(netlink.link, "set", index=link.index, group=group)
+            yield Difference(f"group of {nic.name} is {link.group}, not {group}", set_group)
         if nic.mtu is not None and link.mtu != nic.mtu:
             set_mtu = partial(netlink.link, "set", index=link.index, mtu=nic.mtu)
             yield Difference(f"MTU of {nic.name} is {link.mtu}, not {nic.mtu}", set_mtu)
@@ -133,6 +139,8 @@ def _rename(netlink: Any, link: Link, name: str) -> None:
 def _retire(netlink: Any, link: Link) -> Iterator[Difference]:
     if link.up:
         yield Difference(f"{link.name} is up", partial(netlink.link, "set", index=link.index, state="down"))
+    if link.group:
+        yield Difference(f"{link.name} has a group", partial(netlink.link, "set", index=link.index, group=0))
     for address in _addresses(netlink).get(link.index, ()):
         yield Difference(f"{link.name} has {address}", partial(_remove_address, netlink, link.index, address))
 

@@ -21,6 +21,9 @@ from appliance.schema.types import (
     Network,
 )
 
+#: what rules know the interfaces of a role by, where many packets pass (ip-link(8), group); 0 is every other interface
+GROUPS = {"guest": 1, "public": 2, "private-gateway": 3, "management": 4}
+
 
 class Interface(Frozen):
     """One NIC, found by its MAC and given ``name``.

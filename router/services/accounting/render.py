@@ -4,10 +4,10 @@ Counted is what the firewall let pass, in bytes of the IP packets. A public addr
 interface, the router's own traffic included; a guest what it exchanges with the router or through it; a network
 behind a VPN what the router forwards from and to it.
 
-Packets are counted where they leave, or where they end in the router. Those that leave are translated by then, so the
+Packets are counted where they leave, or where the router lets them in. Those that leave are translated by then, so the
 address that one came for from outside and the guest that one came from are those of its connection; those that end in
-the router bear them still. One chain sees it all, because each base chain that a packet passes costs as much as some
-look-ups.
+the router bear them still. There is one chain for what leaves and none for what ends here, because each base chain that
+a packet passes costs as much as some look-ups; for the same reason interfaces are told by the group of their role.
 
 Sets that count have no intervals (``appliance.netfilter.ruleset.Set``), so networks have one for each length of prefix.
 """
@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
+from appliance.netfilter.base import ACCEPTED
 from appliance.netfilter.ruleset import Ruleset, Set
-from appliance.services.interfaces.model import Interfaces
+from appliance.services.interfaces.model import GROUPS, Interfaces
 from router.services.accounting.model import Accounting
 from router.services.accounting.totals import vpn_set
 from router.services.dhcp.model import Dhcp
-from router.services.interfaces.render import any_of
 
 
 def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) -> Ruleset:
@@ -31,7 +31,7 @@ def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) ->
     rules: dict[str, tuple[tuple[int, str], ...]] = {}
     sets: dict[str, Set] = {}
     leaving: list[tuple[int, str]] = []
-    came: dict[str, str] = {}
+    came: list[tuple[int, str]] = []
     ended: list[tuple[int, str]] = []
     for counted, role, out, direction, back, addresses in (
         (accounting.public, "public", "saddr", "out", "daddr", interfaces.public_addresses()),
@@ -41,23 +41,22 @@ def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) ->
         if not counted or not nics:
             continue
         other = "in" if direction == "out" else "out"
-        leaving.append((200, f"oifname {any_of(nics, role)} ip {out} @account_{role}_{direction}"))
+        leaving.append((200, f"oifgroup {GROUPS[role]} ip {out} @account_{role}_{direction}"))
         chain = f"account_from_{role}"
         chains[chain] = ""
         rules[chain] = tuple(
             (200 + number, f"ct direction {way} ct {way} ip {back} @account_{role}_{other}")
             for number, way in enumerate(("original", "reply"))
         )
-        ended.append((200, f"iifname {any_of(nics, role)} ip {back} @account_{role}_{other}"))
-        came |= {f'"{nic.name}"': f"goto {chain}" for nic in nics}
+        # false for what the router itself sends, which came by no interface
+        came.append((300, f"iifgroup {GROUPS[role]} goto {chain}"))
+        ended.append((200, f"iifgroup {GROUPS[role]} ip {back} @account_{role}_{other} accept"))
         for name in ("in", "out"):
             sets[f"account_{role}_{name}"] = _counted(addresses)
     if came:
-        sets["account_ways"] = Set("type ifname : verdict;", came, is_map=True)
-        chains["account_input"] = "type filter hook input priority filter + 10; policy accept;"
         chains["account_postrouting"] = "type filter hook postrouting priority srcnat + 10; policy accept;"
-        rules["account_input"] = tuple(ended)
-        rules["account_postrouting"] = (*leaving, (300, "iifname vmap @account_ways"))
+        rules["account_postrouting"] = (*leaving, *came)
+        rules[ACCEPTED] = tuple(ended)
     if accounting.vpn:
         # before source NAT, and whatever interface a tunnel's packets seem to come by once they are decrypted
         chains["account_forward"] = "type filter hook forward priority filter + 10; policy accept;"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from appliance.engine.service import File, Rendered, Unit
+from appliance.netfilter.base import ACCEPT, INPUT
 from appliance.netfilter.ruleset import Ruleset
 from appliance.settings import Settings
 from appliance.templates import fill
@@ -101,11 +102,11 @@ def _ruleset(networks: Iterable[DhcpNetwork]) -> Ruleset:
     """Open DHCP, and DNS at the router's own address, on each guest interface."""
     rules: list[tuple[int, str]] = []
     for nic in dict.fromkeys(network.interface for network in networks):
-        rules.append((300, f'iifname "{nic}" udp dport 67 accept'))
+        rules.append((300, f'iifname "{nic}" udp dport 67 {ACCEPT}'))
     for network in networks:
         nic, own = network.interface, network.router
-        rules.append((300, f'iifname "{nic}" ip daddr {own} meta l4proto {{ tcp, udp }} th dport 53 accept'))
-    return Ruleset(rules={"input": tuple(rules)})
+        rules.append((300, f'iifname "{nic}" ip daddr {own} meta l4proto {{ tcp, udp }} th dport 53 {ACCEPT}'))
+    return Ruleset(rules={INPUT: tuple(rules)})
 
 
 def render(state: RouterState, settings: Settings, memo: HostMemo) -> Rendered:

@@ -143,8 +143,8 @@ class DhcpService(BaseService):
 
     def apply(self, change: Change, host: Host) -> None:
         before, after = _served(change.before), _served(change.after)
-        if change.force or [network.interface for network in before] != [network.interface for network in after]:
-            checksum.fill(network.interface for network in after)
+        if change.force or bool(before) != bool(after):
+            checksum.fill(served=bool(after))
         state = change.after
         if state is None or not after:
             return

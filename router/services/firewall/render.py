@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
-from appliance.netfilter.base import ADMISSION, FORWARD, INPUT
+from appliance.netfilter.base import ACCEPT, ADMISSION, FORWARD, INPUT
 from appliance.netfilter.boxes import Box, Interval, disjoint
 from appliance.netfilter.ruleset import Ruleset, Set
 from appliance.services.interfaces.model import Interfaces
@@ -123,8 +123,11 @@ def render(firewall: Firewall, interfaces: Interfaces, memos: Memos) -> Ruleset:
                 )
             ),
             INPUT: (
-                *((200, f'iifname "{name}" ip daddr {address} icmp type echo-request accept') for name, address in own),
-                (210, f"ip daddr @public_addresses icmp type echo-request meta mark & {ADMITTED:#x} != 0 accept"),
+                *(
+                    (200, f'iifname "{name}" ip daddr {address} icmp type echo-request {ACCEPT}')
+                    for name, address in own
+                ),
+                (210, f"ip daddr @public_addresses icmp type echo-request meta mark & {ADMITTED:#x} != 0 {ACCEPT}"),
             ),
             FORWARD: (
                 (

@@ -9,7 +9,7 @@ address its guest is translated to. The top byte of the connection mark says whi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
 
 from appliance.netfilter.base import ADMISSION, RAW_PREROUTING
@@ -32,11 +32,6 @@ def one_of(items: Iterable[object]) -> str:
     """What a field is compared with: one value costs less than a look-up."""
     texts = [str(item) for item in items]
     return texts[0] if len(texts) == 1 else f"{{ {', '.join(texts)} }}"
-
-
-def any_of(nics: Sequence[Interface], role: str) -> str:
-    """The same for the name of an interface: any of ``nics``, all there are of ``role``."""
-    return f'"{nics[0].name}"' if len(nics) == 1 else f"@{role}_interfaces"
 
 
 def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
@@ -92,9 +87,10 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
 def _source_guard(nic: Interface) -> tuple[tuple[int, str], ...]:
     own = one_of(subnets(nic))
     return (
+        *(((100, f"ip saddr {own} return"),) if nic.subnets else ()),
         # a DHCP client has no address yet (RFC 2131, 4.1)
-        (100, "ip saddr 0.0.0.0 udp sport 68 udp dport 67 return"),
-        (110, f"ip saddr != {own} drop" if nic.subnets else "drop"),
+        (110, "ip saddr 0.0.0.0 udp sport 68 udp dport 67 return"),
+        (120, "drop"),
     )
 
 

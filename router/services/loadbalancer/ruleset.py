@@ -24,25 +24,28 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from itertools import pairwise
 
-from appliance.netfilter.base import INPUT, INVALID, RAW_PREROUTING
+from appliance.netfilter.base import ACCEPT, INPUT, INVALID, RAW_PREROUTING
 from appliance.netfilter.ruleset import Ruleset, Set
-from appliance.services.interfaces.model import Interface
+from appliance.services.interfaces.model import GROUPS, Interface
 from appliance.services.interfaces.plan import OWN_PORTS
 from router.document import RouterState
 from router.services.firewall.model import Firewall
 from router.services.firewall.render import ADMITTED, LEAVING, open_to_all
-from router.services.interfaces.render import any_of, one_of, subnets
+from router.services.interfaces.render import one_of, subnets
 from router.services.loadbalancer.model import LoadBalancer
 
 _FIRST, _NOT_FIRST = (f"tcp flags & (syn | ack) {sign} syn" for sign in ("==", "!="))
-_OWN = "{}-{}".format(*OWN_PORTS)
+_UNREACHABLE = "icmp type destination-unreachable"
+_PUBLIC = GROUPS["public"]
+_OWN_PORTS = "{}-{}".format(*OWN_PORTS)
+#: the tail of connections of the router itself
+_ANSWER = f"tcp dport {_OWN_PORTS} {_NOT_FIRST}"
 
 
 def ruleset(balancer: LoadBalancer, state: RouterState) -> Ruleset:
     """Open the rules' ports: for what the tenant's firewall admits, and for the rule's own network without asking."""
     both = ADMITTED | LEAVING
     known = {rule.interface for rule in balancer.rules}
-    public = any_of(state.interfaces.of_role("public"), "public")
     ports = [(rule.address, rule.port) for rule in balancer.rules]
     # one look-up instead of two for ports that everyone may use
     open_ports = open_to_all(state.firewall or Firewall(), ports)
@@ -50,7 +53,8 @@ def ruleset(balancer: LoadBalancer, state: RouterState) -> Ruleset:
         f"{address} . {port}": f"goto loadbalancer_{'open' if (address, port) in open_ports else 'asked'}"
         for address, port in ports
     }
-    guests = [nic for nic in state.interfaces.of_role("guest") if nic.name in known and nic.addresses]
+    every = state.interfaces.of_role("guest")
+    guests = [(nic, _way(nic, every)) for nic in every if nic.name in known and nic.addresses]
     others = list(_ports_of_others(ports, state))
     return Ruleset(
         chains={
@@ -62,8 +66,8 @@ def ruleset(balancer: LoadBalancer, state: RouterState) -> Ruleset:
         rules={
             RAW_PREROUTING: (
                 # no guest: the drops before 200 are not about it
-                (105, f"iifname {public} ip daddr . tcp dport vmap @loadbalancer_ways"),
-                *((310, f"{_answer(nic)} notrack accept") for nic in guests),
+                (105, f"iifgroup {_PUBLIC} ip daddr . tcp dport vmap @loadbalancer_ways"),
+                *((310, f"i{way} {_told(nic)} {_ANSWER} notrack accept") for nic, way in guests),
             ),
             "loadbalancer_asked": (
                 (200, "jump ingress"),
@@ -72,21 +76,21 @@ def ruleset(balancer: LoadBalancer, state: RouterState) -> Ruleset:
             ),
             "loadbalancer_open": ((100, f"{_FIRST} ip saddr @guest_subnets drop"), (200, "notrack accept")),
             "loadbalancer_output": (
-                (200, f"oifname {public} ip saddr . tcp sport @loadbalancer_ports notrack accept"),
-                *((210, f"{_question(nic)} notrack accept") for nic in guests),
+                (200, f"oifgroup {_PUBLIC} ip saddr . tcp sport @loadbalancer_ports notrack accept"),
+                *((210, f"o{way} {_question(nic)} notrack accept") for nic, way in guests),
             ),
             "loadbalancer_rest": (
                 (200, "jump ingress"),
-                (210, f"meta mark & {ADMITTED:#x} != 0 accept"),
+                (210, f"meta mark & {ADMITTED:#x} != 0 {ACCEPT}"),
                 (220, "drop"),
             ),
             **({"nat_outbound": tuple((205, rule) for rule in others)} if others else {}),
             INPUT: (
-                (300, "iifname . ip daddr . tcp dport @loadbalancer_own accept"),
+                (300, f"iifname . ip daddr . tcp dport @loadbalancer_own {ACCEPT}"),
                 (
                     310,
                     "iifname @guest_interfaces ip daddr . tcp dport @loadbalancer_ports "
-                    f"meta mark & {both:#x} == {both:#x} accept",
+                    f"meta mark & {both:#x} == {both:#x} {ACCEPT}",
                 ),
             ),
             INVALID: (
@@ -94,8 +98,8 @@ def ruleset(balancer: LoadBalancer, state: RouterState) -> Ruleset:
                     200,
                     "iifname @public_interfaces ip daddr @public_addresses tcp flags & syn == 0 goto loadbalancer_rest",
                 ),
-                (210, "iifname @public_interfaces ip daddr @public_addresses icmp type destination-unreachable accept"),
-                *((210, f"{_told(nic)} icmp type destination-unreachable accept") for nic in guests),
+                (210, f"iifname @public_interfaces ip daddr @public_addresses {_UNREACHABLE} {ACCEPT}"),
+                *((210, f"i{way} {_told(nic)} {_UNREACHABLE} {ACCEPT}") for nic, way in guests),
             ),
         },
         sets={
@@ -129,17 +133,20 @@ def _widest_gap(taken: Sequence[int]) -> tuple[int, int]:
     return before + 1, after - 1
 
 
-def _answer(nic: Interface) -> str:
-    """From guests to connections of the router itself."""
-    return f"{_told(nic)} tcp dport {_OWN} {_NOT_FIRST}"
+def _way(nic: Interface, guests: Sequence[Interface]) -> str:
+    """What a packet's interface is compared with, but for the direction: the group where it means just ``nic``."""
+    return f"ifgroup {GROUPS[nic.role]}" if len(guests) == 1 else f'ifname "{nic.name}"'
 
 
 def _told(nic: Interface) -> str:
-    own = one_of(address.ip for address in nic.addresses)
-    return f'iifname "{nic.name}" ip saddr {one_of(subnets(nic))} ip daddr {own}'
+    """From guests to the router itself."""
+    return f"ip saddr {one_of(subnets(nic))} ip daddr {_own(nic)}"
 
 
 def _question(nic: Interface) -> str:
     """Connections of the router itself to guests."""
-    own = one_of(address.ip for address in nic.addresses)
-    return f'oifname "{nic.name}" ip saddr {own} ip daddr {one_of(subnets(nic))} tcp sport {_OWN}'
+    return f"ip saddr {_own(nic)} ip daddr {one_of(subnets(nic))} tcp sport {_OWN_PORTS}"
+
+
+def _own(nic: Interface) -> str:
+    return one_of(address.ip for address in nic.addresses)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from appliance.engine.service import File, Rendered, Unit
+from appliance.netfilter.base import ACCEPT, INPUT
 from appliance.netfilter.ruleset import Ruleset
 from appliance.services.interfaces.model import Interface
 from appliance.settings import Settings
@@ -44,8 +45,8 @@ def _ruleset(nics: tuple[Interface, ...]) -> Ruleset:
     rules = []
     for nic in nics:
         own = ", ".join(str(address.ip) for address in nic.addresses)
-        rules.append((300, f'iifname "{nic.name}" ip daddr {{ {own} }} tcp dport {PORT} accept'))
-    return Ruleset(rules={"input": tuple(rules)})
+        rules.append((300, f'iifname "{nic.name}" ip daddr {{ {own} }} tcp dport {PORT} {ACCEPT}'))
+    return Ruleset(rules={INPUT: tuple(rules)})
 
 
 def render(state: RouterState, settings: Settings) -> Rendered:

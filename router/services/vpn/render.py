@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, collapse_addresses
 from pathlib import Path
 
 from appliance.engine.service import File, Rendered, Unit
-from appliance.netfilter.base import FORWARD, INPUT
+from appliance.netfilter.base import ACCEPT, FORWARD, INPUT
 from appliance.netfilter.ruleset import Ruleset, Set, merge
 from appliance.settings import Settings
 from appliance.templates import fill
@@ -74,18 +74,19 @@ def render(vpn: Vpn, settings: Settings, plane: Plane) -> Rendered:
 
 
 def _ruleset(vpn: Vpn, plane: Plane) -> Ruleset:
-    ike = "udp dport { 500, 4500 } accept"
+    ike = "udp dport { 500, 4500 }"
     # means nothing to the kernel unless IKE agreed on it
-    esp = ("ip daddr @vpn_addresses meta l4proto esp accept",) if plane.kernel else ()
+    esp = ("ip daddr @vpn_addresses meta l4proto esp",) if plane.kernel else ()
     inner = "ip saddr @vpn_remotes ip daddr @vpn_locals"
     clamp = f"tcp flags syn / syn,rst tcp option maxseg size set {MSS}"
     return Ruleset(
         # before the guard accepts what belongs to connections that stand: these outlive a tunnel
         chains={"vpn_forward": "type filter hook forward priority mangle; policy accept;"},
         rules={
-            "ingress_services": tuple((300, rule) for rule in (f"ip daddr @vpn_open {ike}", *esp)),
+            "ingress_services": tuple((300, f"{what} accept") for what in (f"ip daddr @vpn_open {ike}", *esp)),
             INPUT: tuple(
-                (300, f"iifname @public_interfaces {rule}") for rule in (f"ip daddr @vpn_addresses {ike}", *esp)
+                (300, f"iifname @public_interfaces {what} {ACCEPT}")
+                for what in (f"ip daddr @vpn_addresses {ike}", *esp)
             ),
             FORWARD: (
                 (300, f'iifname @guest_interfaces oifname "{INTERFACE}" ip daddr @vpn_remotes accept'),

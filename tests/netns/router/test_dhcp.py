@@ -216,8 +216,8 @@ def test_guest_keeps_its_address_when_the_router_forgot_all_leases(network: Netw
 
 
 def test_dhcp_replies_are_sent_with_complete_checksums(network: Network) -> None:
-    rules = network.router.run(["iptables-legacy", "-t", "mangle", "-S", "POSTROUTING"]).stdout
-    assert "-o eth0 -p udp -m udp --dport 68 -j CHECKSUM --checksum-fill" in rules
+    rules = network.router.run(["iptables-nft", "-t", "mangle", "-S", "OUTPUT"]).stdout
+    assert "-p udp -m udp --dport 68 -j CHECKSUM --checksum-fill" in rules
 
 
 def test_dnsmasq_runs_with_three_capabilities_and_as_its_own_user(network: Network) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Network, collapse_addresses, summarize_address_range
 
-from appliance.netfilter.base import FORWARD, INPUT
+from appliance.netfilter.base import ACCEPT, FORWARD, INPUT
 from appliance.netfilter.ruleset import Ruleset, Set
 from router.services.vpn.plane import INTERFACE
 from router.services.vpn.remote.model import RemoteAccess
@@ -35,8 +35,8 @@ def ruleset(remote: Sequence[RemoteAccess], *, l2tp: Sequence[RemoteAccess]) -> 
     inner = f'iifname {{ "{INTERFACE}", "ppp*" }} ip saddr @vpn_clients'
     rules: dict[str, tuple[tuple[int, str], ...]] = {
         INPUT: (
-            (300, f"{inner} ip daddr @vpn_resolvers meta l4proto {{ tcp, udp }} th dport 53 accept"),
-            (300, f"{inner} ip daddr @vpn_resolvers icmp type echo-request accept"),
+            (300, f"{inner} ip daddr @vpn_resolvers meta l4proto {{ tcp, udp }} th dport 53 {ACCEPT}"),
+            (300, f"{inner} ip daddr @vpn_resolvers icmp type echo-request {ACCEPT}"),
         ),
         FORWARD: ((300, f"{inner} oifname @guest_interfaces ip daddr @vpn_client_targets accept"),),
         # what is meant for a client that has gone must not leave in the clear
@@ -47,9 +47,9 @@ def ruleset(remote: Sequence[RemoteAccess], *, l2tp: Sequence[RemoteAccess]) -> 
         secured = "meta secpath exists udp dport 1701 ip daddr @vpn_l2tp"
         clamp = f"tcp flags syn / syn,rst tcp option maxseg size set {L2TP_MTU - 40}"
         rules[INPUT] += (
-            (300, f"{secured} accept"),
+            (300, f"{secured} {ACCEPT}"),
             # DHCPINFORM, by which Windows and macOS ask for routes
-            (300, 'iifname "ppp*" ip saddr @vpn_clients udp dport 67 accept'),
+            (300, f'iifname "ppp*" ip saddr @vpn_clients udp dport 67 {ACCEPT}'),
         )
         rules["ingress_services"] = ((300, f"{secured} accept"),)
         # before connection tracking; a zone is a number of 16 bits, and 0 is the one of all else

@@ -76,7 +76,7 @@ def test_counters_go_on_where_they_were() -> None:
 def test_the_guard_opens_the_agent_on_the_control_interface_only() -> None:
     accepts = [rule for _, rule in guard("eth1", 9443).rules["input"] if rule.endswith("accept")]
     assert accepts == [
-        'iifname "lo" accept',
+        'iif "lo" accept',
         'iifname "eth1" tcp dport 9443 accept',
         'iifname "eth1" icmp type echo-request accept',
     ]

@@ -95,8 +95,8 @@ def test_unit_and_rules() -> None:
     assert unit.writable == (Path("/r/dhcp"),)
     assert rendered.ruleset.rules == {
         "input": (
-            (300, 'iifname "eth0" udp dport 67 accept'),
-            (300, 'iifname "eth0" ip daddr 10.1.1.1 meta l4proto { tcp, udp } th dport 53 accept'),
+            (300, 'iifname "eth0" udp dport 67 goto accepted'),
+            (300, 'iifname "eth0" ip daddr 10.1.1.1 meta l4proto { tcp, udp } th dport 53 goto accepted'),
         )
     }
 

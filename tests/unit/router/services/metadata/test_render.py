@@ -48,7 +48,7 @@ def test_unit_and_rules() -> None:
     assert unit.argv == (sys.executable, "-m", "router.services.metadata.server", "/c/metadata/server.json")
     assert (unit.user, set(unit.capabilities)) == ("www-data", {"net_bind_service"})
     assert rendered.ruleset.rules == {
-        "input": ((300, 'iifname "eth0" ip daddr { 10.1.1.1, 169.254.169.254 } tcp dport 80 accept'),)
+        "input": ((300, 'iifname "eth0" ip daddr { 10.1.1.1, 169.254.169.254 } tcp dport 80 goto accepted'),)
     }
     # user data may be secret
     assert {file.mode for path, file in rendered.files.items() if path.name != "server.json"} == {0o640}

@@ -25,7 +25,9 @@ def test_small_network() -> None:
     (unit,) = rendered.units
     assert unit.argv == (sys.executable, "-m", "router.services.password.server", "/c/password/server.json")
     assert (unit.user, unit.capabilities, unit.writable) == ("root", frozenset(), (Path("/s/passwords"),))
-    assert rendered.ruleset.rules == {"input": ((300, 'iifname "eth0" ip daddr { 10.1.1.1 } tcp dport 8080 accept'),)}
+    assert rendered.ruleset.rules == {
+        "input": ((300, 'iifname "eth0" ip daddr { 10.1.1.1 } tcp dport 8080 goto accepted'),)
+    }
 
 
 def test_no_password_is_rendered() -> None:
