@@ -82,11 +82,9 @@ def guard(control: str, *ports: int) -> Ruleset:
             ),
             ADMISSION: ((0, "ct state != new accept"),),
             INPUT: (
-                (
-                    0,
-                    f"ct state vmap {{ established : {ACCEPT}, related : {ACCEPT}, untracked : {ACCEPT}, "
-                    f"invalid : goto {INVALID} }}",
-                ),
+                # bits to compare cost less than a look-up
+                (0, f"ct state established,related,untracked {ACCEPT}"),
+                (5, f"ct state invalid goto {INVALID}"),
                 (10, 'iif "lo" accept'),
                 (100, "meta nfproto ipv6 drop"),
                 *((110, f'iifname "{control}" tcp dport {port} accept') for port in ports),
@@ -96,7 +94,8 @@ def guard(control: str, *ports: int) -> Ruleset:
             INVALID: ((0, 'iif "lo" accept'), (999, "drop")),
             ACCEPTED: ((999, "accept"),),
             FORWARD: (
-                (10, "ct state vmap { established : accept, related : accept, invalid : drop }"),
+                (10, "ct state established,related accept"),
+                (20, "ct state invalid drop"),
                 (100, "meta nfproto ipv6 drop"),
                 # the control network is for the appliance alone
                 (110, f'iifname "{control}" drop'),

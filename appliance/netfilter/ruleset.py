@@ -30,6 +30,15 @@ class Set:
     counted: bool = False
 
 
+def roomy(count: int) -> str:
+    """For the spec of a set that many packets are looked up in: a size for ``count`` elements and as many more.
+
+    The kernel has a hash table for sets whose size is known that is quicker than the one that grows. With more elements
+    than the size a set is declared anew.
+    """
+    return f"size {1 << max(10, (2 * count - 1).bit_length())};"
+
+
 @dataclass(frozen=True)
 class Ruleset:
     """One service's contribution, or all of them merged.

@@ -138,8 +138,9 @@ def _sysctls(links: Collection[Interface], forward: bool) -> dict[str, str]:
     # the larger of this and the interface's holds
     values["net/ipv4/conf/all/rp_filter"] = "0"
     for nic in links:
-        # loose on the public side: with policy routing, replies may leave by another interface than the main table says
-        values[f"net/ipv4/conf/{nic.name}/rp_filter"] = "1" if nic.role == "guest" else "2"
+        # Rules judge sources where packets are forwarded. Loose elsewhere: with policy routing, replies may leave by an
+        # interface that the main table does not say.
+        values[f"net/ipv4/conf/{nic.name}/rp_filter"] = "0" if forward else "2"
         values[f"net/ipv6/conf/{nic.name}/disable_ipv6"] = "1"
     # A TCP connection that was cut off (its rule was removed) must not be picked up again in the middle. Liberal about
     # sequence numbers, so that a reordered packet does not make a connection of tenants invalid.

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
 from appliance.netfilter.base import ACCEPTED
-from appliance.netfilter.ruleset import Ruleset, Set
+from appliance.netfilter.ruleset import Ruleset, Set, roomy
 from appliance.services.interfaces.model import GROUPS, Interfaces
 from router.services.accounting.model import Accounting
 from router.services.accounting.totals import vpn_set
@@ -73,4 +73,5 @@ def render(accounting: Accounting, interfaces: Interfaces, dhcp: Dhcp | None) ->
 
 
 def _counted(addresses: Iterable[IPv4Address]) -> Set:
-    return Set("type ipv4_addr;", {str(address): "" for address in addresses}, counted=True)
+    elements = {str(address): "" for address in addresses}
+    return Set(f"type ipv4_addr; {roomy(len(elements))}", elements, counted=True)

@@ -4,29 +4,28 @@ Virtual NICs leave checksums to hardware that does not exist, and DHCP clients t
 4.2, udhcpc before 1.13) take such replies for damaged. nftables has no statement that fills a checksum in; the
 CHECKSUM target of x_tables does (iptables-extensions(8)).
 
-It is in the one chain of the router's own packets, by nf_tables: the legacy table would have every packet through the
-router pass its five chains.
+iptables makes a chain with just that, in a table that must have the name ``mangle``. What jumps there is ours: its own
+chains count packets, and those of the legacy table are passed by everything that goes through the router.
 """
 
 from __future__ import annotations
 
 import logging
 
+from appliance.errors import CommandError
+from appliance.netfilter import libnftables
 from appliance.run import run
 
 log = logging.getLogger(__name__)
 
-RESTORE = "iptables-nft-restore"
-
-
-def rules(*, served: bool) -> str:
-    """The whole mangle table, which nothing else in an appliance uses (iptables-restore(8)).
-
-    It names no interface: what the router sends to the port of DHCP clients is a reply to one.
-    """
-    fill = ["-A OUTPUT -p udp --dport 68 -j CHECKSUM --checksum-fill"] if served else []
-    # naming the chain empties it
-    return "\n".join(("*mangle", ":OUTPUT ACCEPT", *fill, "COMMIT", ""))
+RESTORE = ("iptables-nft-restore", "--noflush")
+_CHAIN = "*mangle\n:dhcp -\n-A dhcp -j CHECKSUM --checksum-fill\nCOMMIT\n"
+_REMOVAL = "add table ip mangle\ndelete table ip mangle\n"
+# What the router sends to the port of DHCP clients is a reply to one, whatever interface it leaves by.
+_HOOK = (
+    "add chain ip mangle output { type filter hook output priority mangle; policy accept; }\n"
+    "add rule ip mangle output udp dport 68 jump dhcp\n"
+)
 
 
 def fill(*, served: bool) -> None:
@@ -34,6 +33,10 @@ def fill(*, served: bool) -> None:
 
     A kernel without the CHECKSUM target is no reason to serve no DHCP: that is logged.
     """
-    done = run([RESTORE], stdin=rules(served=served), check=False)
-    if done.returncode != 0:
-        log.warning("DHCP replies keep their partial checksums: %s", done.stderr.strip())
+    try:
+        libnftables.run(_REMOVAL)
+        if served:
+            run(RESTORE, stdin=_CHAIN)
+            libnftables.run(_HOOK)
+    except (CommandError, libnftables.NftError) as error:
+        log.warning("DHCP replies keep their partial checksums: %s", error)

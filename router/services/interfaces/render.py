@@ -9,12 +9,12 @@ address its guest is translated to. The top byte of the connection mark says whi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
 
 from appliance.netfilter.base import ADMISSION, RAW_PREROUTING
 from appliance.netfilter.ruleset import Ruleset, Set
-from appliance.services.interfaces.model import Interface, Interfaces
+from appliance.services.interfaces.model import GROUPS, Interface, Interfaces
 from appliance.services.interfaces.paths import PATH_MASK, PATH_SHIFT, paths
 from appliance.services.interfaces.render import names
 from appliance.services.interfaces.render import render as public_side
@@ -34,6 +34,11 @@ def one_of(items: Iterable[object]) -> str:
     return texts[0] if len(texts) == 1 else f"{{ {', '.join(texts)} }}"
 
 
+def way(nic: Interface, of_role: Sequence[Interface]) -> str:
+    """What a packet's interface is compared with, but for the direction: the group where that means just ``nic``."""
+    return f"ifgroup {GROUPS[nic.role]}" if len(of_role) == 1 else f'ifname "{nic.name}"'
+
+
 def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
     """The contribution of the interfaces section."""
     guests, publics = interfaces.of_role("guest"), interfaces.of_role("public")
@@ -41,7 +46,7 @@ def render(interfaces: Interfaces, nat: Nat | None) -> Ruleset:
     rules: dict[str, tuple[tuple[int, str], ...]] = {
         # where the gateway is another machine, replies from outside arrive here too: new connections alone are judged
         RAW_PREROUTING: tuple(
-            (110, f'iifname "{nic.name}" jump source_{nic.name}') for nic in guests if nic.gateway is None
+            (110, f"i{way(nic, guests)} jump source_{nic.name}") for nic in guests if nic.gateway is None
         ),
         ADMISSION: (
             (100, "iifname @public_interfaces ip saddr @guest_subnets drop"),

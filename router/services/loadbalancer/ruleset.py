@@ -25,13 +25,13 @@ from ipaddress import IPv4Address
 from itertools import pairwise
 
 from appliance.netfilter.base import ACCEPT, INPUT, INVALID, RAW_PREROUTING
-from appliance.netfilter.ruleset import Ruleset, Set
+from appliance.netfilter.ruleset import Ruleset, Set, roomy
 from appliance.services.interfaces.model import GROUPS, Interface
 from appliance.services.interfaces.plan import OWN_PORTS
 from router.document import RouterState
 from router.services.firewall.model import Firewall
 from router.services.firewall.render import ADMITTED, LEAVING, open_to_all
-from router.services.interfaces.render import one_of, subnets
+from router.services.interfaces.render import one_of, subnets, way
 from router.services.loadbalancer.model import LoadBalancer
 
 _FIRST, _NOT_FIRST = (f"tcp flags & (syn | ack) {sign} syn" for sign in ("==", "!="))
@@ -54,7 +54,7 @@ def ruleset(balancer: LoadBalancer, state: RouterState) -> Ruleset:
         for address, port in ports
     }
     every = state.interfaces.of_role("guest")
-    guests = [(nic, _way(nic, every)) for nic in every if nic.name in known and nic.addresses]
+    guests = [(nic, way(nic, every)) for nic in every if nic.name in known and nic.addresses]
     others = list(_ports_of_others(ports, state))
     return Ruleset(
         chains={
@@ -103,8 +103,8 @@ def ruleset(balancer: LoadBalancer, state: RouterState) -> Ruleset:
             ),
         },
         sets={
-            "loadbalancer_ways": Set("type ipv4_addr . inet_service : verdict;", ways, is_map=True),
-            "loadbalancer_ports": Set("type ipv4_addr . inet_service;", dict.fromkeys(ways, "")),
+            "loadbalancer_ways": Set(f"type ipv4_addr . inet_service : verdict; {roomy(len(ways))}", ways, is_map=True),
+            "loadbalancer_ports": Set(f"type ipv4_addr . inet_service; {roomy(len(ways))}", dict.fromkeys(ways, "")),
             "loadbalancer_own": Set(
                 "type ifname . ipv4_addr . inet_service;",
                 {f'"{rule.interface}" . {rule.address} . {rule.port}': "" for rule in balancer.rules},
@@ -131,11 +131,6 @@ def _widest_gap(taken: Sequence[int]) -> tuple[int, int]:
     ends = [1023, *(port for port in taken if port >= 1024), 65536]
     before, after = max(pairwise(ends), key=lambda gap: gap[1] - gap[0])
     return before + 1, after - 1
-
-
-def _way(nic: Interface, guests: Sequence[Interface]) -> str:
-    """What a packet's interface is compared with, but for the direction: the group where it means just ``nic``."""
-    return f"ifgroup {GROUPS[nic.role]}" if len(guests) == 1 else f'ifname "{nic.name}"'
 
 
 def _told(nic: Interface) -> str:
