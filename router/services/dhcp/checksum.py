@@ -40,3 +40,11 @@ def fill(*, served: bool) -> None:
             libnftables.run(_HOOK)
     except (CommandError, libnftables.NftError) as error:
         log.warning("DHCP replies keep their partial checksums: %s", error)
+
+
+def filled() -> bool:
+    """Whether they are."""
+    try:
+        return "jump dhcp" in libnftables.run("list chain ip mangle output\n")
+    except libnftables.NftError:
+        return False

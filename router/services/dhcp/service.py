@@ -128,6 +128,8 @@ class DhcpService(BaseService):
 
     def __init__(self) -> None:
         self._memo: HostMemo = KeyedMemo(host_lines)
+        #: whether checksums of DHCP replies were being filled in when last looked at
+        self._filled = False
 
     def render(self, state: RouterState, settings: Settings) -> Rendered:
         return render(state, settings, self._memo)
@@ -145,6 +147,7 @@ class DhcpService(BaseService):
         before, after = _served(change.before), _served(change.after)
         if change.force or bool(before) != bool(after):
             checksum.fill(served=bool(after))
+            self._filled = bool(after) and checksum.filled()
         state = change.after
         if state is None or not after:
             return
@@ -158,6 +161,11 @@ class DhcpService(BaseService):
         if not _standby(state):
             _settle(after, host)
             _release_stale(state.dhcp, host)
+
+    def drift(self, state: RouterState, host: Host) -> str | None:
+        before, self._filled = self._filled, bool(_served(state)) and checksum.filled()
+        # what never was cannot be had of this kernel
+        return "DHCP replies lack their checksums" if _served(state) and before and not self._filled else None
 
     def probe(self, state: RouterState, host: Host) -> None:
         if not _served(state):

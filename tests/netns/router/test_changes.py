@@ -111,6 +111,7 @@ def test_source_nat_address_that_changes_cuts_its_connections(world: World, echo
         (["ip", "address", "del", f"{FORWARDS}/24", "dev", "eth2"], "interfaces"),
         (["ip", "address", "flush", "dev", "eth0"], "interfaces"),
         (["ip", "link", "set", "eth2", "down"], "interfaces"),
+        (["ip", "link", "set", "eth2", "group", "0"], "interfaces"),
         (["ip", "route", "del", "default"], "interfaces"),
         (["ip", "rule", "flush"], "interfaces"),
         (["sysctl", "-w", "net.ipv4.ip_forward=0"], "interfaces"),
@@ -126,7 +127,7 @@ def test_damage_is_repaired(world: World, damage: list[str], service: str) -> No
     before = world.router.status().repairs
     world.router.run(damage)
     wait_for(lambda: len(world.router.status().repairs) > len(before), 5, "the repair")
-    repair = world.router.status().repairs[-1]
+    repair = world.router.status().repairs[len(before)]
     assert (repair.service, repair.error) == (service, "")
     assert world.internet.http(f"http://{FORWARDS}/") == (200, world.a1.id)
     assert world.a1.http(f"http://{GATEWAY}:8080/") == (200, world.internet.id)

@@ -235,7 +235,12 @@ print("complete" if total == 0xFFFF and udp[6:8] != bytes(2) else f"checksum {ud
 """
 
 
-def test_dhcp_replies_are_sent_with_complete_checksums(network: Network) -> None:
+@pytest.mark.parametrize("flushed", [False, True])
+def test_dhcp_replies_are_sent_with_complete_checksums(network: Network, flushed: bool) -> None:
+    if flushed:
+        network.router.run(["nft", "flush", "ruleset"])
+        wait_for(lambda: "jump dhcp" in network.router.run(["nft", "list", "ruleset"]).stdout, 10, "the rules again")
+        network.router.wait_healthy()
     guest = network.guest(2)
     guest.run(["ip", "link", "set", "eth0", "up"])
     reader = guest.popen([sys.executable, "-c", READ_REPLY])
