@@ -39,7 +39,7 @@ def states(lab: Lab) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 LOOK = """
-echo ruleset; nft list ruleset
+echo ruleset; nft list table inet gatehouse; nft list table ip mangle
 echo addresses; ip -brief -4 address show dev eth2
 echo files; cd /etc/gatehouse; find . -type f | sort | while read -r name; do echo "$name"; cat "$name"; done
 echo daemons; for name in only-old only-new also-new; do dig +short +time=1 +tries=2 $name.one.example @10.1.1.1; done

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from appliance.schema.status import Repair
 from tests.netns.lab import Machine
 from tests.netns.router.traffic import Conversation, talk, tcp_echo
 from tests.netns.router.world import (
@@ -124,10 +125,14 @@ def test_damage_is_repaired(world: World, damage: list[str], service: str) -> No
     # repairs of one service come at growing distances; a new agent begins with the shortest
     world.router.kill_agent()
     world.router.wait_agent()
-    before = world.router.status().repairs
+    newest = max((repair.number for repair in world.router.status().repairs), default=0)
     world.router.run(damage)
-    wait_for(lambda: len(world.router.status().repairs) > len(before), 5, "the repair")
-    repair = world.router.status().repairs[len(before)]
+
+    def first() -> Repair | None:
+        return next((repair for repair in world.router.status().repairs if repair.number > newest), None)
+
+    repair = wait_for(first, 5, "the repair")
+    assert repair is not None
     assert (repair.service, repair.error) == (service, "")
     assert world.internet.http(f"http://{FORWARDS}/") == (200, world.a1.id)
     assert world.a1.http(f"http://{GATEWAY}:8080/") == (200, world.internet.id)
