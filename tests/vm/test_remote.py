@@ -150,8 +150,14 @@ def test_a_wrong_key_and_a_wrong_password(world: World) -> None:
     stranger, guesser = world.devices[:2]
     stranger.connect(PUBLIC, "another key", "user0", USERS["user0"])
     guesser.connect(PUBLIC, PSK, "user0", "a guess")
-    # pppd(8), exit status 19: we failed to authenticate ourselves
-    wait_for(lambda: "pppd exited" in guesser.log() and "with code 19" in guesser.log(), 60, "the refused password")
+
+    def unauthenticated() -> bool:
+        # pppd(8), exit status 19: we failed to authenticate ourselves
+        log = guesser.log()
+        assert "pppd exited" in log and "with code 19" in log, log[-3000:]
+        return True
+
+    wait_for(unauthenticated, 60, "the refused password")
     assert guesser.ppp() == ""
 
     # IKEv1 has no answer to a key that is wrong: the client asks again and again
