@@ -162,7 +162,7 @@ def test_a_wrong_key_and_a_wrong_password(world: World) -> None:
 
     # IKEv1 has no answer to a key that is wrong: the client asks again and again
     def refused() -> bool:
-        # charon's log comes in blocks
+        # what the client's machine writes is seen here in blocks, some time later
         return "INVALID_PAYLOAD" in stranger.log() or "retransmit" in stranger.log()
 
     wait_for(refused, 60, "the key's refusal")

@@ -18,7 +18,7 @@ from appliance.run import run
 
 log = logging.getLogger(__name__)
 
-RESTORE = ("iptables-nft-restore", "--noflush")
+_RESTORE = ("iptables-nft-restore", "--noflush")
 _CHAIN = "*mangle\n:dhcp -\n-A dhcp -j CHECKSUM --checksum-fill\nCOMMIT\n"
 _REMOVAL = "add table ip mangle\ndelete table ip mangle\n"
 # What the router sends to the port of DHCP clients is a reply to one, whatever interface it leaves by.
@@ -28,22 +28,24 @@ _HOOK = (
 )
 
 
-def fill(*, served: bool) -> None:
-    """Have DHCP replies sent with complete checksums while DHCP is ``served``.
+def fill(*, served: bool) -> bool:
+    """Have DHCP replies sent with complete checksums while DHCP is ``served``; whether they are now.
 
     A kernel without the CHECKSUM target is no reason to serve no DHCP: that is logged.
     """
     try:
         libnftables.run(_REMOVAL)
         if served:
-            run(RESTORE, stdin=_CHAIN)
+            run(_RESTORE, stdin=_CHAIN)
             libnftables.run(_HOOK)
     except (CommandError, libnftables.NftError) as error:
         log.warning("DHCP replies keep their partial checksums: %s", error)
+        return False
+    return served
 
 
 def filled() -> bool:
-    """Whether they are."""
+    """Whether DHCP replies are sent with complete checksums."""
     try:
         return "jump dhcp" in libnftables.run("list chain ip mangle output\n")
     except libnftables.NftError:

@@ -146,8 +146,7 @@ class DhcpService(BaseService):
     def apply(self, change: Change, host: Host) -> None:
         before, after = _served(change.before), _served(change.after)
         if change.force or bool(before) != bool(after):
-            checksum.fill(served=bool(after))
-            self._filled = bool(after) and checksum.filled()
+            self._filled = checksum.fill(served=bool(after))
         state = change.after
         if state is None or not after:
             return
@@ -163,9 +162,9 @@ class DhcpService(BaseService):
             _release_stale(state.dhcp, host)
 
     def drift(self, state: RouterState, host: Host) -> str | None:
-        before, self._filled = self._filled, bool(_served(state)) and checksum.filled()
+        before, self._filled = self._filled, checksum.filled()
         # what never was cannot be had of this kernel
-        return "DHCP replies lack their checksums" if _served(state) and before and not self._filled else None
+        return "DHCP replies lack their checksums" if before and not self._filled else None
 
     def probe(self, state: RouterState, host: Host) -> None:
         if not _served(state):

@@ -67,7 +67,7 @@ def ruleset(balancer: LoadBalancer, state: RouterState) -> Ruleset:
             RAW_PREROUTING: (
                 # no guest: the drops before 200 are not about it
                 (105, f"iifgroup {_PUBLIC} ip daddr . tcp dport vmap @loadbalancer_ways"),
-                *((310, f"i{way} {_told(nic)} {_ANSWER} notrack accept") for nic, way in guests),
+                *((310, f"i{by} {_told(nic)} {_ANSWER} notrack accept") for nic, by in guests),
             ),
             "loadbalancer_asked": (
                 (200, "jump ingress"),
@@ -77,7 +77,7 @@ def ruleset(balancer: LoadBalancer, state: RouterState) -> Ruleset:
             "loadbalancer_open": ((100, f"{_FIRST} ip saddr @guest_subnets drop"), (200, "notrack accept")),
             "loadbalancer_output": (
                 (200, f"oifgroup {_PUBLIC} ip saddr . tcp sport @loadbalancer_ports notrack accept"),
-                *((210, f"o{way} {_question(nic)} notrack accept") for nic, way in guests),
+                *((210, f"o{by} {_question(nic)} notrack accept") for nic, by in guests),
             ),
             "loadbalancer_rest": (
                 (200, "jump ingress"),
@@ -99,7 +99,7 @@ def ruleset(balancer: LoadBalancer, state: RouterState) -> Ruleset:
                     "iifname @public_interfaces ip daddr @public_addresses tcp flags & syn == 0 goto loadbalancer_rest",
                 ),
                 (210, f"iifname @public_interfaces ip daddr @public_addresses {_UNREACHABLE} {ACCEPT}"),
-                *((210, f"i{way} {_told(nic)} {_UNREACHABLE} {ACCEPT}") for nic, way in guests),
+                *((210, f"i{by} {_told(nic)} {_UNREACHABLE} {ACCEPT}") for nic, by in guests),
             ),
         },
         sets={
